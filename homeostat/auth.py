@@ -1,0 +1,110 @@
+"""Keys with scopes, shared by server, hooks and console. Only hashes are ever stored."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import secrets
+import tomllib
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from homeostat.errors import AuthError, SettingsError
+
+KEY_PREFIX = "hsk_"
+
+
+class Scope(StrEnum):
+    PREDICT = "predict"
+    LABEL = "label"
+    ADMIN = "admin"  # includes the others
+
+
+@dataclass(frozen=True)
+class Key:
+    name: str
+    sha256: str
+    scopes: frozenset[Scope]
+
+
+class Keyring:
+    """The keys of one process. Without any, every caller may do everything: loopback only."""
+
+    def __init__(self, keys: tuple[Key, ...] = ()) -> None:
+        self.keys = keys
+
+    def __bool__(self) -> bool:
+        return bool(self.keys)
+
+    def allow(self, authorization: str | None, scope: Scope) -> str:
+        """The name of the caller's key; raises AuthError. Takes the header `Bearer hsk_…`."""
+        if not self.keys:
+            return ""
+        kind, _, token = (authorization or "").partition(" ")
+        if kind.lower() != "bearer" or not token:
+            raise AuthError("send the header `Authorization: Bearer KEY`", status=401)
+        digest = hash_key(token.strip())
+        found = None
+        for key in self.keys:  # every key is compared, so that time tells nothing
+            if hmac.compare_digest(key.sha256, digest):
+                found = key
+        if found is None:
+            raise AuthError("unknown key", status=401)
+        if scope not in found.scopes and Scope.ADMIN not in found.scopes:
+            raise AuthError(f'key "{found.name}" lacks the scope "{scope}"', status=403)
+        return found.name
+
+
+def hash_key(token: str) -> str:
+    """A plain hash is enough: keys are 256 random bits, not passwords."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def new_key(name: str, scopes: frozenset[Scope]) -> tuple[str, Key]:
+    """The secret, shown once, and what may be stored."""
+    token = KEY_PREFIX + secrets.token_urlsafe(32)
+    return token, Key(name, hash_key(token), scopes)
+
+
+def load_keys(path: Path) -> Keyring:
+    """The keys in a file of [[keys]] sections; no file, no keys."""
+    try:
+        entries = tomllib.loads(path.read_text()).get("keys", [])
+        return Keyring(
+            tuple(
+                Key(e["name"], e["sha256"], frozenset(Scope(s) for s in e["scopes"]))
+                for e in entries
+            )
+        )
+    except FileNotFoundError:
+        return Keyring()
+    except (KeyError, TypeError, ValueError) as error:
+        raise SettingsError(
+            f"not a file of keys ({error}); add keys with `homeostat keys new`", file=str(path)
+        ) from None
+
+
+def add_key(path: Path, key: Key) -> None:
+    if any(known.name == key.name for known in load_keys(path).keys):
+        raise SettingsError(f'a key named "{key.name}" exists already', file=str(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+    scopes = ", ".join(f'"{scope}"' for scope in sorted(key.scopes))
+    with path.open("a") as file:
+        file.write(f'[[keys]]\nname = "{key.name}"\nsha256 = "{key.sha256}"\nscopes = [{scopes}]\n')
+
+
+def require_keys_beyond_loopback(host: str, keys: Keyring, section: str) -> None:
+    """Refuse to listen where others can reach us, unless callers must show a key."""
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = host == "localhost"
+    if not loopback and not keys:
+        raise SettingsError(
+            f'"{host}" can be reached from outside and there are no keys; '
+            "make one with `homeostat keys new NAME --scope predict`, or use 127.0.0.1",
+            key=f"{section}.host",
+        )

@@ -1,0 +1,19 @@
+"""Names of the columns that stand beside a model's features in the frames rooms exchange.
+
+A frame holds the features under their own names and what the platform knows of a row under these.
+"""
+
+from __future__ import annotations
+
+PREDICTION_ID = "_prediction_id"
+TIME = "_time"
+VERSION = "_version"
+PREDICTION = "_prediction"  # canonical text of the class, or a number for regression
+LABEL = "_label"  # likewise; null where none has come
+LABEL_TIME = "_label_time"
+PROBABILITIES = "_probabilities"
+EMBEDDING = "_embedding"
+
+RESERVED = frozenset(
+    {PREDICTION_ID, TIME, VERSION, PREDICTION, LABEL, LABEL_TIME, PROBABILITIES, EMBEDDING}
+)

@@ -1,0 +1,35 @@
+"""The types of events: the words in which the platform tells what happened."""
+
+from __future__ import annotations
+
+DATA_BUG = "data.bug_detected"
+DRIFT_DETECTED = "drift.detected"
+DRIFT_CLEARED = "drift.cleared"
+CHECK_FAILED = "check.failed"
+REFERENCE_REBASED = "reference.rebased"
+DECISION_ASK = "decision.person_needed"
+RETRAIN_STARTED = "retrain.started"
+RETRAIN_FAILED = "retrain.failed"
+CANDIDATE_REGISTERED = "candidate.registered"
+GATE_PASSED = "gate.passed"
+GATE_REJECTED = "gate.rejected"
+MODEL_PROPOSED = "model.proposed"
+MODEL_PROMOTED = "model.promoted"
+MODEL_ADOPTED = "model.adopted"  # somebody moved the alias in MLflow by hand
+MODEL_ROLLED_BACK = "model.rolled_back"
+LOOP_PAUSED = "loop.paused"
+LOOP_RESUMED = "loop.resumed"
+LOOP_WAITING = "loop.waiting"
+LOOP_RECOVERED = "loop.recovered"
+
+# What a person on call wants to hear of when an alert names no patterns of its own.
+FOR_PEOPLE: tuple[str, ...] = (
+    "data.*",
+    "drift.*",
+    "check.failed",
+    "decision.*",
+    "retrain.failed",
+    "gate.rejected",
+    "model.*",
+    "loop.*",
+)

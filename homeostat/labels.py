@@ -1,0 +1,29 @@
+"""One text for one label, whoever sends it: 3, 3.0, "3" and numpy's 3 are the same class."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+
+def canonical(value: Any) -> str:
+    """The text a label or a predicted class is stored and compared as.
+
+    Whole numbers lose their fraction, so that a class read back as a float still matches;
+    booleans become "true" and "false". A missing or non-finite value raises ValueError.
+    """
+    if value is None:
+        raise ValueError("a label may not be null")
+    if isinstance(value, str):
+        return value
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError("a label must be finite")
+        return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
+    raise ValueError(f"a label must be a string, a number or a boolean, not {type(value).__name__}")

@@ -1,0 +1,153 @@
+"""Every Prometheus metric, declared once. Instruments are made on a registry passed in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+LATENCY = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+JOB = (0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
+
+Kind = Literal["counter", "gauge", "histogram"]
+Owner = Literal["server", "loop"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    name: str
+    kind: Kind
+    owner: Owner  # the process whose /metrics shows it
+    help: str
+    labels: tuple[str, ...] = ("model",)
+    buckets: tuple[float, ...] = ()
+
+
+METRICS: tuple[Metric, ...] = (
+    # serving
+    Metric("homeostat_requests_total", "counter", "server", "Requests answered", ("model", "code")),
+    Metric("homeostat_rows_total", "counter", "server", "Rows predicted", ("model", "version")),
+    Metric(
+        "homeostat_request_seconds",
+        "histogram",
+        "server",
+        "From the last byte of the request to the answer",
+        buckets=LATENCY,
+    ),
+    Metric(
+        "homeostat_compute_seconds",
+        "histogram",
+        "server",
+        "The model's time for one batch",
+        buckets=LATENCY,
+    ),
+    Metric("homeostat_batch_rows", "histogram", "server", "Rows of one batch", buckets=ROWS),
+    Metric("homeostat_queued_rows", "gauge", "server", "Rows that wait for the model"),
+    Metric(
+        "homeostat_predictions_total",
+        "counter",
+        "server",
+        "Answers by class (the most frequent ones)",
+        ("model", "class"),
+    ),
+    Metric(
+        "homeostat_model_info",
+        "gauge",
+        "server",
+        "1 for the version that serves",
+        ("model", "version"),
+    ),
+    Metric("homeostat_model_load_seconds", "gauge", "server", "Time the last load took"),
+    Metric("homeostat_rollout_epoch", "gauge", "server", "Epoch of the rollout being served"),
+    Metric("homeostat_labels_total", "counter", "server", "Labels taken", ("model",)),
+    # the prediction log
+    Metric("homeostat_journal_received_total", "counter", "server", "Rows given to the journal"),
+    Metric("homeostat_journal_stored_total", "counter", "server", "Rows committed to the table"),
+    Metric("homeostat_journal_spool_bytes", "gauge", "server", "Bytes waiting for a commit"),
+    Metric("homeostat_journal_lag_seconds", "gauge", "server", "Age of the oldest waiting row"),
+    Metric("homeostat_journal_errors_total", "counter", "server", "Commits that failed (retried)"),
+    # monitor
+    Metric("homeostat_checks_total", "counter", "loop", "Checks by verdict", ("model", "verdict")),
+    Metric("homeostat_check_seconds", "histogram", "loop", "Time of one check", buckets=JOB),
+    Metric("homeostat_last_check_timestamp_seconds", "gauge", "loop", "When the last check ended"),
+    Metric("homeostat_drift_share", "gauge", "loop", "Share of drifted columns, last check"),
+    Metric(
+        "homeostat_drift_score",
+        "gauge",
+        "loop",
+        "Drift of the columns that drifted most, last check",
+        ("model", "column", "method"),
+    ),
+    Metric("homeostat_window_rows", "gauge", "loop", "Rows of the last check's window"),
+    Metric("homeostat_window_labelled_rows", "gauge", "loop", "Of them, with a matured label"),
+    Metric("homeostat_error", "gauge", "loop", "Error on labelled rows, last check"),
+    Metric("homeostat_error_baseline", "gauge", "loop", "What the version promised"),
+    Metric("homeostat_quarantined_rows_total", "counter", "loop", "Rows put aside as data bugs"),
+    # retrain
+    Metric(
+        "homeostat_decisions_total", "counter", "loop", "Decisions by action", ("model", "action")
+    ),
+    Metric(
+        "homeostat_runs_total", "counter", "loop", "Retraining runs ended", ("model", "outcome")
+    ),
+    Metric("homeostat_run_active", "gauge", "loop", "1 while a retraining run is under way"),
+    Metric("homeostat_run_seconds", "histogram", "loop", "From decision to outcome", buckets=JOB),
+    Metric("homeostat_champion_version", "gauge", "loop", "Number of the version that serves"),
+    Metric("homeostat_last_promotion_timestamp_seconds", "gauge", "loop", "When it was promoted"),
+    Metric("homeostat_paused", "gauge", "loop", "1 while the loop is paused"),
+    # alerts
+    Metric(
+        "homeostat_deliveries_total", "counter", "loop", "Webhook attempts", ("model", "outcome")
+    ),
+    Metric("homeostat_outbox_waiting", "gauge", "loop", "Deliveries not made yet"),
+    Metric("homeostat_outbox_oldest_seconds", "gauge", "loop", "Age of the oldest of them"),
+    Metric("homeostat_waiting_for", "gauge", "loop", "1 for what is away", ("model", "what")),
+)
+
+Instrument = Counter | Gauge | Histogram
+K = TypeVar("K", Counter, Gauge, Histogram)
+
+
+class Instruments:
+    """The instruments of one process: `instruments["homeostat_rows_total"]`."""
+
+    def __init__(self, owner: Owner, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        self._made: Mapping[str, Instrument] = {
+            metric.name: _make(metric, registry) for metric in METRICS if metric.owner == owner
+        }
+
+    def counter(self, name: str, **labels: str) -> Counter:
+        return self._labelled(name, Counter, labels)
+
+    def gauge(self, name: str, **labels: str) -> Gauge:
+        return self._labelled(name, Gauge, labels)
+
+    def histogram(self, name: str, **labels: str) -> Histogram:
+        return self._labelled(name, Histogram, labels)
+
+    def forget(self, name: str, **labels: str) -> None:
+        """Drop every series of a metric that has these labels (columns that drift no more)."""
+        instrument = self._made[name]
+        for values in list(instrument._metrics):
+            have = dict(zip(instrument._labelnames, values, strict=True))
+            if all(have[key] == value for key, value in labels.items()):
+                instrument.remove(*values)
+
+    def _labelled(self, name: str, kind: type[K], labels: dict[str, str]) -> K:
+        instrument = self._made[name]
+        if not isinstance(instrument, kind):
+            raise TypeError(f"{name} is a {type(instrument).__name__}, not a {kind.__name__}")
+        return instrument.labels(**labels) if labels else instrument
+
+
+def _make(metric: Metric, registry: CollectorRegistry) -> Instrument:
+    if metric.kind == "histogram":
+        return Histogram(
+            metric.name, metric.help, metric.labels, buckets=metric.buckets, registry=registry
+        )
+    kind = Counter if metric.kind == "counter" else Gauge
+    return kind(metric.name, metric.help, metric.labels, registry=registry)

@@ -1,0 +1,296 @@
+"""homeostat.toml and the environment -> typed, frozen settings. What each key means stands here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from homeostat.errors import SettingsError
+from homeostat.records import Mode, Task
+from homeostat.settings_reader import read
+from homeostat.words import Rate, Size, parse_size
+
+FILE_NAME = "homeostat.toml"
+
+# The second part of each Annotated is the key's line in docs/settings.md.
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+    """What is kept inside its limits."""
+
+    name: Annotated[str, "registered model in MLflow"]
+    task: Annotated[Task, "what the model does"] = Task.CLASSIFICATION
+    training_data: Annotated[
+        Path | None, "Parquet or CSV file of the rows the first version is trained on"
+    ] = None
+    target: Annotated[str, "column of the training data that holds the label"] = "target"
+    features: Annotated[
+        tuple[str, ...],
+        "columns of the training data the model takes, in its order; empty: all but the target",
+    ] = ()
+    classes: Annotated[
+        tuple[str, ...],
+        "names of the classes in the order of the model's outputs; empty: the version's own "
+        '(`metadata={"classes": […]}` in `log_model`, or scikit-learn\'s), else 0, 1, 2 …',
+    ] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServingSettings:
+    """The model server."""
+
+    host: Annotated[str, "address to listen on; beyond loopback only with keys"] = "127.0.0.1"
+    port: Annotated[int, "0 takes any free port"] = 8100
+    embedding: Annotated[
+        str | None, "module of the network whose output is logged as the embedding"
+    ] = None
+    max_body: Annotated[Size, "largest request body"] = parse_size("8MB")
+    max_batch_rows: Annotated[int, "rows the model gets at once"] = 1024
+    max_queued_rows: Annotated[int, "rows that may wait; past it the answer is 503"] = 8192
+    threads: Annotated[int, "threads of one prediction (torch)"] = 1
+    drain: Annotated[timedelta, "longest wait for open requests at SIGTERM"] = timedelta(seconds=20)
+    poll: Annotated[timedelta, "how often the rollout record is looked at"] = timedelta(seconds=0.5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JournalSettings:
+    """The prediction log."""
+
+    path: Annotated[str | None, "folder of the Delta tables; default: journal/ in home"] = None
+    durability: Annotated[
+        Literal["async", "spool", "sync"],
+        "when an answer goes out: async, before the row is written (a kill may lose the last "
+        "50 ms); spool, after it is in the spool file (survives kill -9); sync, after fsync "
+        "(survives power loss)",
+    ] = "spool"
+    commit_every: Annotated[timedelta, "longest time a row waits for its Delta commit"] = timedelta(
+        seconds=30
+    )
+    commit_bytes: Annotated[Size, "or as soon as the spool holds this much"] = parse_size("64MB")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegistrySettings:
+    """MLflow."""
+
+    tracking_uri: Annotated[str | None, "MLflow server; default: mlflow.db in home (SQLite)"] = None
+    experiment: Annotated[
+        str | None, "experiment of the training runs, unless the program sets one; default: name"
+    ] = None
+    ui: Annotated[bool, "`up` starts MLflow's UI when the registry is the embedded one"] = True
+    ui_port: Annotated[int, "port of that UI; 0 takes any free port"] = 8102
+
+
+@dataclass(frozen=True, kw_only=True)
+class StateSettings:
+    """Checks, decisions, runs, rollouts, events."""
+
+    url: Annotated[str | None, "SQLAlchemy URL; default: state.db in home (SQLite)"] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MonitorSettings:
+    """Window and reference -> verdict."""
+
+    every: Annotated[timedelta, "time between checks"] = timedelta(seconds=300)
+    window: Annotated[timedelta, "rows a check looks at"] = timedelta(seconds=3600)
+    label_delay: Annotated[timedelta, "labels older than this are matured"] = timedelta(seconds=0)
+    false_alarms: Annotated[Rate, "how many false alarms you accept"] = Rate(1, timedelta(days=30))
+    min_rows: Annotated[int, "a window with fewer rows gets the verdict no_data"] = 500
+    min_labels: Annotated[int, "fewer matured labels say nothing about errors"] = 100
+    drift_share: Annotated[float, "share of drifted columns that makes a shift"] = 0.5
+    error_floor: Annotated[
+        float, "a rise of the error below this does not matter (regression: share of the baseline)"
+    ] = 0.03
+    bug_share: Annotated[float, "share of impossible values that makes a data bug"] = 0.005
+    range_slack: Annotated[
+        float, "how many times the reference's range a number may lie outside it"
+    ] = 3.0
+    report_rows: Annotated[int, "rows of window and reference in an Evidently report"] = 2000
+    keep_reports: Annotated[int, "newest reports kept"] = 200
+    time_limit: Annotated[timedelta, "a check that takes longer is ended"] = timedelta(seconds=600)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrainSettings:
+    """Verdict -> candidate."""
+
+    command: Annotated[
+        tuple[str, ...],
+        "your training program; {train} is the training set's file, {output} a scratch folder",
+    ] = ()
+    cooldown: Annotated[timedelta, "least time between the starts of two runs"] = timedelta(
+        seconds=6 * 3600
+    )
+    budget: Annotated[Rate, "most runs in a time"] = Rate(4, timedelta(days=1))
+    max_rejections: Annotated[int, "so many rejected candidates in a row, then a person"] = 3
+    time_limit: Annotated[timedelta, "a program that takes longer is ended"] = timedelta(
+        seconds=4 * 3600
+    )
+    env: Annotated[
+        tuple[str, ...], "names of environment variables the program also gets (no others)"
+    ] = ()
+    max_rows: Annotated[int, "newest labelled rows in a training set, beside the old data"] = (
+        1_000_000
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateSettings:
+    """What a candidate must show before it serves."""
+
+    test_set: Annotated[Path | None, "frozen test rows, with the training data's columns"] = None
+    metric: Annotated[
+        Literal["accuracy", "mae"] | None, "default: accuracy, or mae for regression"
+    ] = None
+    margin: Annotated[
+        float, "how much worse a candidate may be on the test set (regression: share)"
+    ] = 0.005
+    minimum: Annotated[
+        float | None,
+        "with no champion: least accuracy, or largest mae; default: better than the most "
+        "frequent class, or than the mean",
+    ] = None
+    holdout_share: Annotated[float, "share of the newest labelled rows kept for the gate"] = 0.3
+    min_rows: Annotated[int, "fewer rows on either side decide nothing"] = 100
+    slices: Annotated[tuple[str, ...], "columns within whose values it may not get worse"] = ()
+    slice_margin: Annotated[float, "how much worse a slice may be"] = 0.02
+    calibration_margin: Annotated[float, "how much the calibration error may grow"] = 0.05
+    latency_ratio: Annotated[float, "how many times slower than the champion it may be"] = 2.0
+    max_size: Annotated[Size, "largest size of a version's files"] = parse_size("4GB")
+    time_limit: Annotated[timedelta, "a gate that takes longer is ended"] = timedelta(seconds=1800)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlertSettings:
+    """One receiver of events; repeat the section for more."""
+
+    url: Annotated[str, "https, or http on loopback"]
+    secret_env: Annotated[
+        str | None, "environment variable that holds the signing secret (whsec_…)"
+    ] = None
+    secret_file: Annotated[Path | None, "or a file that holds it"] = None
+    events: Annotated[
+        tuple[str, ...], 'patterns of event types, such as "model.*"; empty: the ones for people'
+    ] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConsoleSettings:
+    """The status page."""
+
+    host: Annotated[str, "address to listen on; beyond loopback only with keys"] = "127.0.0.1"
+    port: Annotated[int, "0 takes any free port"] = 8101
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuthSettings:
+    """Keys; made with `homeostat keys new`."""
+
+    keys_file: Annotated[Path | None, "hashed keys; default: keys.toml in home, if there"] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """homeostat.toml."""
+
+    model: ModelSettings
+    mode: Annotated[Mode, "how far the loop goes by itself"] = Mode.ACT
+    home: Annotated[Path, "folder of everything the platform keeps"] = Path(".homeostat")
+    serving: ServingSettings = field(default_factory=ServingSettings)
+    journal: JournalSettings = field(default_factory=JournalSettings)
+    registry: RegistrySettings = field(default_factory=RegistrySettings)
+    state: StateSettings = field(default_factory=StateSettings)
+    monitor: MonitorSettings = field(default_factory=MonitorSettings)
+    retrain: RetrainSettings = field(default_factory=RetrainSettings)
+    gate: GateSettings = field(default_factory=GateSettings)
+    alerts: tuple[AlertSettings, ...] = ()
+    console: ConsoleSettings = field(default_factory=ConsoleSettings)
+    auth: AuthSettings = field(default_factory=AuthSettings)
+    project: Annotated[Path, "folder of the file; not a key"] = Path()
+
+    # Where things lie, so that no room spells a path of another's.
+
+    @property
+    def journal_path(self) -> str:
+        return self.journal.path or str(self.home / "journal")
+
+    @property
+    def spool_path(self) -> Path:
+        return self.home / "spool"
+
+    @property
+    def tracking_uri(self) -> str:
+        return self.registry.tracking_uri or f"sqlite:///{self.home / 'mlflow.db'}"
+
+    @property
+    def artifacts_path(self) -> Path:
+        """Of the embedded registry; a server knows its own."""
+        return self.home / "mlartifacts"
+
+    @property
+    def state_url(self) -> str:
+        return self.state.url or f"sqlite:///{self.home / 'state.db'}"
+
+    @property
+    def cache_path(self) -> Path:
+        return self.home / "cache"
+
+    @property
+    def rollout_path(self) -> Path:
+        return self.home / "rollout" / f"{self.model.name}.json"
+
+    @property
+    def jobs_path(self) -> Path:
+        return self.home / "jobs"
+
+    @property
+    def reports_path(self) -> Path:
+        return self.home / "reports"
+
+    @property
+    def references_path(self) -> Path:
+        return self.home / "references"
+
+    @property
+    def logs_path(self) -> Path:
+        return self.home / "logs"
+
+    @property
+    def keys_path(self) -> Path:
+        return self.auth.keys_file or self.home / "keys.toml"
+
+
+def load(path: Path, environ: Mapping[str, str]) -> Settings:
+    """Read a project's settings; a pure function of the file and the environment given.
+
+    `path` is the file, or the project's folder. Keys may be overridden by variables such as
+    HOMEOSTAT_SERVING_PORT. Relative paths are taken from the project's folder. Raises
+    SettingsError naming the file, the key, what is allowed and the nearest right name.
+    """
+    file = path / FILE_NAME if path.is_dir() else path
+    return checked(read(Settings, file, environ), file)
+
+
+def checked(settings: Settings, file: Path) -> Settings:
+    """The rules that take more than one key."""
+
+    def fail(key: str, message: str) -> Any:
+        raise SettingsError(message, file=str(file), key=key)
+
+    monitor, gate = settings.monitor, settings.gate
+    if monitor.window < monitor.every:
+        fail("monitor.window", "shorter than monitor.every: rows in between would never be checked")
+    if not 0 < monitor.drift_share <= 1:
+        fail("monitor.drift_share", f"a share above 0, up to 1, not {monitor.drift_share}")
+    if not 0 < gate.holdout_share < 1:
+        fail("gate.holdout_share", f"a share between 0 and 1, not {gate.holdout_share}")
+    if gate.metric and (gate.metric == "mae") != (settings.model.task is Task.REGRESSION):
+        fail("gate.metric", f'"{gate.metric}" does not measure a {settings.model.task} model')
+    if not settings.model.name.replace("-", "").replace("_", "").replace(".", "").isalnum():
+        fail("model.name", 'letters, digits, ".", "-" and "_" only: it names folders and metrics')
+    return settings

@@ -1,0 +1,94 @@
+"""Opening the state database: SQLite in WAL mode by default, migrated to the newest schema."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from homeostat.errors import StateUnavailable
+
+# Beside MLflow's own `alembic_version` when both live in one PostgreSQL schema.
+VERSION_TABLE = "homeostat_alembic_version"
+
+
+class State:
+    """A migrated database. One a process; safe to share between threads."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """One transaction: all of it or nothing. Raises StateUnavailable when it cannot be had."""
+        try:
+            with self.engine.begin() as connection:
+                yield connection
+        except OperationalError as error:
+            raise _away(self.engine, error) from error
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise _away(self.engine, error) from error
+            raise
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def open_state(url: str) -> State:
+    """Connect and bring the schema to the newest version."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite" and parsed.database:
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(parsed, pool_pre_ping=True)
+    if engine.dialect.name == "sqlite":
+        _prepare_sqlite(engine)
+    try:
+        _migrate(engine)
+    except OperationalError as error:
+        raise _away(engine, error) from error
+    return State(engine)
+
+
+def _away(engine: Engine, error: Exception) -> StateUnavailable:
+    cause = str(error).splitlines()[0]
+    return StateUnavailable(
+        f"the state database {engine.url.render_as_string(hide_password=True)} "
+        f"does not answer: {cause}"
+    )
+
+
+def _prepare_sqlite(engine: Engine) -> None:
+    @event.listens_for(engine, "connect")
+    def _pragmas(connection, _record):  # type: ignore[no-untyped-def]
+        connection.isolation_level = None  # so that BEGIN IMMEDIATE below is ours
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=FULL")  # a promotion survives power loss
+        cursor.execute("PRAGMA busy_timeout=10000")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        # Take the write lock at once: a transaction that reads and then writes
+        # would otherwise fail with "database is locked" when two processes do it.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _migrate(engine: Engine) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    head = ScriptDirectory.from_config(config).get_current_head()
+    with engine.begin() as connection:
+        context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+        if context.get_current_revision() != head:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
