@@ -249,6 +249,11 @@ class Settings:
         return self.home / "jobs"
 
     @property
+    def runs_path(self) -> Path:
+        """What retraining runs leave: training sets, holdouts, references."""
+        return self.home / "runs"
+
+    @property
     def reports_path(self) -> Path:
         return self.home / "reports"
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import msgspec
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import ColumnElement, Connection, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from homeostat.errors import Conflict
@@ -61,6 +61,7 @@ def write(tx: Connection, rollout: Rollout) -> None:
                 run_id=rollout.run_id,
                 created_at=rollout.created_at,
                 record=to_json(rollout).decode(),
+                mirrored=False,
             )
         )
     except IntegrityError:
@@ -68,6 +69,18 @@ def write(tx: Connection, rollout: Rollout) -> None:
             f"epoch {rollout.epoch} of {rollout.model} is taken, or run {rollout.run_id} "
             "was promoted already"
         ) from None
+
+
+def is_mirrored(tx: Connection, model: str, epoch: int) -> bool:
+    return bool(tx.execute(select(rollouts.c.mirrored).where(*_this(model, epoch))).scalar())
+
+
+def mark_mirrored(tx: Connection, model: str, epoch: int) -> None:
+    tx.execute(rollouts.update().where(*_this(model, epoch)).values(mirrored=True))
+
+
+def _this(model: str, epoch: int) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return rollouts.c.model == model, rollouts.c.epoch == epoch
 
 
 def add_version(

@@ -108,6 +108,7 @@ rollouts = Table(
     Column("run_id", String(64)),
     Column("created_at", UtcTime, nullable=False),
     Column("record", Text, nullable=False),
+    Column("mirrored", Boolean, nullable=False, default=False),  # to MLflow's aliases
     UniqueConstraint("model", "run_id", name="one_promotion_a_run"),
 )
 

@@ -72,6 +72,7 @@ def upgrade() -> None:
         sa.Column("run_id", ID),
         sa.Column("created_at", TIME, nullable=False),
         sa.Column("record", sa.Text, nullable=False),
+        sa.Column("mirrored", sa.Boolean, nullable=False),
         sa.UniqueConstraint("model", "run_id", name="one_promotion_a_run"),
     )
     op.create_table(
