@@ -1,0 +1,1 @@
+"""Event -> signed webhook: at least once, and visible when it fails."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, func, insert, select, update
 
 from homeostat.identifiers import uuid7
 from homeostat.records import Event, from_json, to_json
@@ -83,12 +83,24 @@ def dispatch(tx: Connection, event: Event, endpoints: Sequence[str], now: dateti
     tx.execute(update(events).where(events.c.event_id == event.event_id).values(dispatched=True))
 
 
-def due(tx: Connection, now: datetime, limit: int = 20) -> list[Delivery]:
-    """Oldest first: deliveries whose time has come."""
+def due(
+    tx: Connection, now: datetime, limit: int = 20, *, endpoint: str | None = None
+) -> list[Delivery]:
+    """Oldest first: deliveries whose time has come, of one endpoint or of all."""
+    to_it = () if endpoint is None else (deliveries.c.endpoint == endpoint,)
+    return _waiting(tx, limit, deliveries.c.next_at <= now, *to_it)
+
+
+def strays(tx: Connection, endpoints: Sequence[str], limit: int = 100) -> list[Delivery]:
+    """Deliveries that wait for none of these endpoints: nobody would ever send them."""
+    return _waiting(tx, limit, deliveries.c.endpoint.not_in(endpoints))
+
+
+def _waiting(tx: Connection, limit: int, *conditions: ColumnElement[bool]) -> list[Delivery]:
     rows = tx.execute(
         select(events.c.record, deliveries.c.endpoint, deliveries.c.attempts)
         .join(events, events.c.event_id == deliveries.c.event_id)
-        .where(deliveries.c.status == "waiting", deliveries.c.next_at <= now)
+        .where(deliveries.c.status == "waiting", *conditions)
         .order_by(deliveries.c.next_at, deliveries.c.event_id)
         .limit(limit)
     )
