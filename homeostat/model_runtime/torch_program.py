@@ -1,0 +1,153 @@
+"""A torch network that MLflow logged as an exported program, in this process."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from homeostat.errors import ModelError
+from homeostat.model_runtime.contract import Batch, Outputs
+from homeostat.model_runtime.exported_program import Program, open_program
+from homeostat.model_runtime.heads import Head, head_for
+from homeostat.records import ModelSpec
+
+FILE = Path("data") / "model.pt2"
+_WARM_UP_ROWS = 64
+# An event loop may wait this long; a handover to a thread and back costs a tenth of it.
+_BLOCKING_SECONDS = 0.003
+
+
+class TorchModel:
+    """An exported network; see contract.LoadedModel."""
+
+    def __init__(
+        self, *, spec: ModelSpec, program: Program, head: Head, blocking: bool, least_rows: int
+    ) -> None:
+        self.spec = spec
+        self.blocking = blocking
+        self._program = program
+        self._head = head
+        self._least_rows = least_rows
+
+    def predict(self, batch: Batch) -> Outputs:
+        rows = _tensor(self.spec, batch)
+        try:
+            with torch.inference_mode():
+                raw, embedding = _run(self._program, rows, self._least_rows)
+        except (RuntimeError, AssertionError, IndexError, TypeError, ValueError) as error:
+            raise ModelError(
+                f"{_where(self.spec)} failed on {batch.rows} rows: {_line(error)}"
+            ) from error
+        predictions, probabilities = self._head.read(raw)
+        return Outputs(predictions, probabilities, embedding)
+
+    def close(self) -> None:
+        """Nothing to end: the memory goes with the last reference."""
+
+
+def load_torch(
+    folder: Path, spec: ModelSpec, *, embedding: str | None, classes: tuple[str, ...], threads: int
+) -> TorchModel:
+    """Open and warm up; raises ModelError. Sets the number of threads of the whole process."""
+    torch.set_num_threads(max(1, threads))
+    sample = _sample(spec, _WARM_UP_ROWS)
+    where = _where(spec)
+    try:
+        with torch.inference_mode():
+            program = open_program(folder / FILE, embedding, sample, where)
+            raw, _ = _run(program, sample, 1)
+            least_rows = _least_rows(program, sample, raw)
+    except ModelError:
+        raise
+    except Exception as error:  # whatever torch finds wrong with somebody's file
+        raise ModelError(
+            f"{where} cannot be loaded: {_line(error)}; it was logged by another version of "
+            "torch, or does not take the input its signature names"
+        ) from error
+    if len(raw) != len(sample):
+        raise ModelError(f"{where} gives {len(raw)} outputs for {len(sample)} rows")
+    head = head_for(spec.task, raw, classes, where)
+    spec = replace(spec, classes=head.classes, embedding=embedding)
+    blocking = _seconds(program, sample) >= _BLOCKING_SECONDS
+    return TorchModel(
+        spec=spec, program=program, head=head, blocking=blocking, least_rows=least_rows
+    )
+
+
+def _run(
+    program: Program, rows: torch.Tensor, least: int
+) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
+    count = len(rows)
+    if count < least:
+        rows = rows.repeat(least, *(1 for _ in rows.shape[1:]))
+    outputs = program.run(rows)
+    raw = _array(outputs[program.output])[:count]
+    if program.embedding is None:
+        return raw, None
+    return raw, _array(outputs[program.embedding])[:count].astype(np.float32, copy=False)
+
+
+def _array(tensor: torch.Tensor) -> NDArray[Any]:
+    if tensor.dtype is torch.bfloat16:
+        tensor = tensor.float()
+    array: NDArray[Any] = tensor.numpy()
+    return array
+
+
+def _least_rows(program: Program, sample: torch.Tensor, raw: NDArray[Any]) -> int:
+    """2 where a program does not answer alike for one row: export assumes two or more."""
+    try:
+        alone, _ = _run(program, sample[:1], 1)
+    except (RuntimeError, AssertionError, IndexError, TypeError, ValueError):
+        return 2
+    same = alone.shape == raw[:1].shape and np.allclose(alone, raw[:1], rtol=1e-3, atol=1e-4)
+    return 1 if same else 2
+
+
+def _seconds(program: Program, sample: torch.Tensor) -> float:
+    """The best of some runs: the first ones pay for what stays in memory."""
+    best = float("inf")
+    for _ in range(3):
+        start = time.perf_counter()
+        with torch.inference_mode():
+            program.run(sample)
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+def _sample(spec: ModelSpec, rows: int) -> torch.Tensor:
+    shape = (rows, *(spec.tensor_shape or (len(spec.features),)))
+    dtype = np.dtype(spec.tensor_dtype)
+    random = np.random.default_rng(0)
+    if dtype.kind == "f":
+        return torch.from_numpy(random.standard_normal(shape).astype(dtype))
+    # Indices of a vocabulary, bytes of an image, flags: 0 and 1 are good values of each.
+    return torch.from_numpy(random.integers(0, 2, shape).astype(dtype))
+
+
+def _tensor(spec: ModelSpec, batch: Batch) -> torch.Tensor:
+    matrix = batch.matrix
+    if matrix is None:
+        columns = batch.columns or {}
+        matrix = np.column_stack([np.asarray(columns[name], np.float64) for name in spec.names])
+    dtype = np.dtype(spec.tensor_dtype)
+    # torch warns about arrays it may not write to, such as views of a request's bytes.
+    array = np.require(matrix, dtype=dtype, requirements=["C", "W"])
+    if spec.tensor_shape is not None:
+        array = array.reshape(batch.rows, *spec.tensor_shape)
+    return torch.from_numpy(array)
+
+
+def _where(spec: ModelSpec) -> str:
+    return f"version {spec.version} of {spec.model}"
+
+
+def _line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0]}"
