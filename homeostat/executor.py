@@ -48,7 +48,7 @@ class LocalExecutor:
     """
 
     def __init__(self, environ: Mapping[str, str], preload: Sequence[str] = ()) -> None:
-        self._environ = dict(environ)
+        self.environ = dict(environ)
         self._programs: dict[str, tuple[subprocess.Popen[bytes], Path]] = {}
         self._jobs: dict[str, tuple[BaseProcess, Path, float]] = {}
         self._forks = multiprocessing.get_context("forkserver") if preload else None
@@ -71,7 +71,7 @@ class LocalExecutor:
         process = subprocess.Popen(
             [*leashed, *command],
             stdin=subprocess.PIPE,
-            env=dict(self._environ if environ is None else environ),
+            env=dict(self.environ if environ is None else environ),
             cwd=cwd,
             start_new_session=True,  # a Ctrl-C in the terminal is for us, not for our children
         )

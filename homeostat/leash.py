@@ -1,8 +1,8 @@
-"""A child that cannot outlive the process that wanted it, nor its time: `python -m homeostat.leash`.
+"""A child that outlives neither the process that wanted it nor its time.
 
-The loop starts every program through this one. It keeps the program in a process group of its own,
-and ends the whole group when its own standard input closes (the loop was killed) or the time is
-up. Whoever comes later reads exit.json.
+The loop starts every program through `python -m homeostat.leash`, which keeps the program in a
+process group of its own and ends the whole group when its own standard input closes (the loop was
+killed) or the time is up. Whoever comes later reads exit.json.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Closes the loop: scheduler, durable state machine, console, command line, demo."""

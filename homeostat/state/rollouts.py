@@ -26,7 +26,6 @@ class KnownVersion:
 class Reference:
     kind: str  # training, production
     path: str  # relative to the home folder
-    rows: int
     created_at: datetime
 
 
@@ -131,7 +130,6 @@ def set_reference(tx: Connection, model: str, version: str, reference: Reference
             version=version,
             kind=reference.kind,
             path=reference.path,
-            rows=reference.rows,
             created_at=reference.created_at,
         )
     )
@@ -143,6 +141,6 @@ def references_of(tx: Connection, model: str, version: str) -> dict[str, Referen
         select(references).where(references.c.model == model, references.c.version == version)
     )
     return {
-        row.kind: Reference(kind=row.kind, path=row.path, rows=row.rows, created_at=row.created_at)
+        row.kind: Reference(kind=row.kind, path=row.path, created_at=row.created_at)
         for row in rows
     }

@@ -96,7 +96,6 @@ references = Table(
     Column("version", String(64), primary_key=True),
     Column("kind", String(16), primary_key=True),  # training, production
     Column("path", Text, nullable=False),  # relative to the home folder
-    Column("rows", Integer, nullable=False),
     Column("created_at", UtcTime, nullable=False),
 )
 

@@ -1,0 +1,1 @@
+"""The loop closing before your eyes: four acts on the handwritten digits."""

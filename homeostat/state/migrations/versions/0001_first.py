@@ -62,7 +62,6 @@ def upgrade() -> None:
         sa.Column("version", ID, primary_key=True),
         sa.Column("kind", sa.String(16), primary_key=True),
         sa.Column("path", sa.Text, nullable=False),
-        sa.Column("rows", sa.Integer, nullable=False),
         sa.Column("created_at", TIME, nullable=False),
     )
     op.create_table(

@@ -1,0 +1,47 @@
+"""homeostat gate"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from homeostat.identifiers import uuid7
+from homeostat.records import Action, Decision
+from homeostat.state import rollouts, runs
+from loop import deciding
+from loop.commands.common import actor, environ, follow, settings_of, show_gate
+from loop.features import feature_names
+from loop.running import open_context, utc_now
+
+
+@click.command()
+@click.argument("version")
+@click.pass_obj
+def command(project: Path, version: str) -> None:
+    """Put a VERSION registered in MLflow through the gate against the champion.
+
+    A version that passes waits for `homeostat promote`. Exits 1 when it does not pass.
+    """
+    context = open_context(settings_of(project), environ(), preload=False)
+    now = utc_now()
+    ref = context.registry.fetch(version, feature_names=feature_names(context.settings))
+    decision = Decision(
+        decision_id=uuid7(),
+        model=context.model,
+        action=Action.PROBE,
+        reason=f"version {version} put to the gate by a person",
+        actor=actor(),
+        created_at=now,
+    )
+    try:
+        with context.state.begin() as tx:
+            rollouts.add_version(tx, context.model, ref, None, now)
+            runs.decide(tx, decision)
+            run = deciding.start_run(tx, decision, now, train_until=now, candidate=ref)
+        run, report = follow(context, run.run_id)
+    finally:
+        context.state.close()
+    if report is not None:
+        show_gate(report)
+    raise SystemExit(0 if run.stage.value == "proposed" else 1)

@@ -1,0 +1,59 @@
+"""homeostat up"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+
+import click
+from rich.markup import escape
+
+from alerts.endpoints import load_endpoints
+from homeostat.settings import Settings
+from loop.commands.common import configure_logging, environ, settings_of, state_of, terminal
+from loop.household import Addresses, addresses, household
+from loop.running import utc_now
+from loop.status import gather, next_step
+
+
+@click.command()
+@click.pass_obj
+def command(project: Path) -> None:
+    """Start everything: server, loop, status page, MLflow's UI. Ctrl-C ends all of it."""
+    settings = settings_of(project)
+    load_endpoints(settings, environ())  # a missing secret is told here, not in a log
+    configure_logging("up")
+    settings.home.mkdir(parents=True, exist_ok=True)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    supervisor, mlflow = household(settings, environ())
+    teller = threading.Thread(target=_tell, args=(settings, mlflow, stop), daemon=True)
+    teller.start()
+    supervisor.run(stop)
+    terminal.print("Everything has ended.")
+
+
+def _tell(settings: Settings, mlflow: str | None, stop: threading.Event) -> None:
+    """Where everything is, then what happens, one line a change."""
+    terminal.print(f"Starting [bold]{settings.model.name}[/]; logs in {settings.logs_path}")
+    shown = Addresses(server=None, console=None, mlflow=None)
+    said = ""
+    while not stop.wait(0.5):
+        found = addresses(settings, mlflow)
+        if found != shown and found.server and found.console:
+            shown = found
+            terminal.print(f"  predictions  {found.server}/predict  (API: {found.server}/docs)")
+            terminal.print(f"  status page  {found.console}")
+            if found.mlflow:
+                terminal.print(f"  MLflow       {found.mlflow}")
+        if not shown.console:
+            continue
+        with state_of(settings) as state:
+            status = gather(settings, state, utc_now(), limit=1)
+        version = status.rollout.champion.version if status.rollout else None
+        now_said = f"{next_step(status)}" + (f" Version {version} serves." if version else "")
+        if now_said != said:
+            said = now_said
+            terminal.print(f"[dim]{utc_now():%H:%M:%S}[/] {escape(said)}")

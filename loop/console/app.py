@@ -1,0 +1,81 @@
+"""The loop's web pages: how things stand, the reports behind it, metrics, health."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.responses import FileResponse, HTMLResponse
+from jinja2 import Environment, FileSystemLoader, select_autoescape
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+import homeostat
+from homeostat.auth import Keyring, Scope
+from homeostat.errors import AuthError, Unavailable
+from loop.context import Context
+from loop.status import gather, next_step
+
+REPORT_FILES = ("report.html", "snapshot.json")
+
+
+def make_app(context: Context, keys: Keyring) -> FastAPI:
+    app = FastAPI(title="Homeostat", version=homeostat.__version__, redoc_url=None)
+    pages = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=select_autoescape(),
+    )
+
+    def allow(request: Request) -> None:
+        try:
+            keys.allow(request.headers.get("authorization"), Scope.ADMIN)
+        except AuthError as error:
+            raise HTTPException(error.status, str(error)) from None
+
+    _add_reports(app, context.settings.reports_path, allow)
+
+    @app.exception_handler(Unavailable)
+    def away(request: Request, error: Unavailable) -> Response:
+        return Response(str(error), 503, media_type="text/plain", headers={"retry-after": "5"})
+
+    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
+    def page(request: Request) -> str:
+        allow(request)
+        status = gather(context.settings, context.state, context.clock())
+        template = pages.get_template("status.html")
+        return template.render(s=status, next_step=next_step(status), waiting=context.waiting)
+
+    @app.get("/api/status")
+    def api_status(request: Request) -> Response:
+        """Everything the status page shows, as JSON."""
+        allow(request)
+        status = gather(context.settings, context.state, context.clock())
+        return Response(msgspec.json.encode(status), media_type="application/json")
+
+    @app.get("/metrics")
+    def metrics(request: Request) -> Response:
+        """For Prometheus."""
+        allow(request)
+        return Response(
+            generate_latest(context.instruments.registry), media_type=CONTENT_TYPE_LATEST
+        )
+
+    @app.get("/health/live")
+    def live() -> dict[str, str]:
+        return {"status": "live"}
+
+    return app
+
+
+def _add_reports(app: FastAPI, folder: Path, allow: Callable[[Request], None]) -> None:
+    @app.get("/reports/{check_id}/{file}")
+    def report(request: Request, check_id: str, file: str) -> FileResponse:
+        """The Evidently report of a check: report.html or snapshot.json."""
+        allow(request)
+        path = folder / check_id / file
+        if file not in REPORT_FILES or not check_id.replace("-", "").isalnum():
+            raise HTTPException(404, f"a report has the files {', '.join(REPORT_FILES)}")
+        if not path.is_file():
+            raise HTTPException(404, "no such report; older ones are removed, see keep_reports")
+        return FileResponse(path)

@@ -1,0 +1,112 @@
+"""What `homeostat up` starts for a project, and where each thing can be found."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import msgspec
+
+from homeostat.settings import Settings
+from loop.supervisor import Supervised, Supervisor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Addresses:
+    server: str | None
+    console: str | None
+    mlflow: str | None
+
+
+def household(settings: Settings, environ: Mapping[str, str]) -> tuple[Supervisor, str | None]:
+    """The processes of a project, and the address of MLflow's UI, if it is ours."""
+    project = str(settings.project)
+    python = [sys.executable, "-P", "-m"]
+    for name in ("serving.json", "console.json"):
+        (settings.home / name).unlink(missing_ok=True)
+    processes = [
+        Supervised(
+            name="server",
+            command=[*python, "serving", "--project", project],
+            log_file=settings.logs_path / "server.log",
+            patience=settings.serving.drain.total_seconds() + 10,
+        ),
+        Supervised(
+            name="loop",
+            command=[*python, "loop", "--project", project, "loop"],
+            log_file=settings.logs_path / "loop.log",
+        ),
+    ]
+    mlflow = settings.registry.tracking_uri
+    if mlflow is None and settings.registry.ui:
+        port = settings.registry.ui_port or _free_port()
+        mlflow = f"http://127.0.0.1:{port}"
+        processes.append(_mlflow_ui(settings, port))
+    return Supervisor(processes, environ), mlflow
+
+
+def addresses(settings: Settings, mlflow: str | None) -> Addresses:
+    return Addresses(
+        server=_written(settings.home / "serving.json"),
+        console=_written(settings.home / "console.json"),
+        mlflow=mlflow if mlflow and urlsplit(mlflow).scheme.startswith("http") else None,
+    )
+
+
+def wait_for(url: str, timeout: float) -> bool:
+    """Until something answers there, whatever it says."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        with contextlib.suppress(httpx.HTTPError):
+            httpx.get(url, timeout=2)
+            return True
+        time.sleep(0.2)
+    return False
+
+
+def _mlflow_ui(settings: Settings, port: int) -> Supervised:
+    bin_folder = Path(sys.executable).parent
+    return Supervised(
+        name="MLflow's UI",
+        command=[
+            str(bin_folder / "mlflow"),
+            "server",
+            "--backend-store-uri",
+            settings.tracking_uri,
+            "--default-artifact-root",
+            settings.artifacts_path.as_uri(),
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+            "--workers",
+            "1",
+        ],
+        log_file=settings.logs_path / "mlflow.log",
+        nice=10,  # a page to look at: it yields to what serves
+    )
+
+
+def _written(path: Path) -> str | None:
+    """The address a process wrote down, while that process lives."""
+    try:
+        found = msgspec.json.decode(path.read_bytes())
+        if "pid" in found:
+            os.kill(found["pid"], 0)
+        return str(found["url"])
+    except (FileNotFoundError, msgspec.DecodeError, ProcessLookupError, KeyError):
+        return None
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,75 @@
+"""Who serves: the rollout record is published for servers and mirrored to MLflow's aliases.
+
+The record in the state database is the truth. What is published and mirrored is brought in line
+with it at every tick, so that neither a crash in between nor an absence of MLflow leaves a half.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+
+from homeostat.errors import Conflict
+from homeostat.records import Rollout
+from homeostat.state import rollouts
+from loop import retrain_jobs
+from loop.context import Context
+from loop.features import feature_names
+from loop.retrain_jobs import measured_folder
+from retrain import promotion, publish
+
+log = logging.getLogger(__name__)
+
+
+def publish_rollout(context: Context) -> Rollout | None:
+    """Write the rollout file servers follow, where it is not the newest epoch."""
+    with context.state.begin() as tx:
+        rollout = rollouts.current(tx, context.model)
+    if rollout is not None and publish.publish(context.settings.rollout_path, rollout):
+        log.info("Version %s serves (epoch %d).", rollout.champion.version, rollout.epoch)
+    return rollout
+
+
+def mirror_aliases(context: Context, now: datetime) -> None:
+    """Bring MLflow's aliases in line; take one moved by hand as that person's promotion."""
+    with context.state.begin() as tx:
+        rollout = rollouts.current(tx, context.model)
+        mirrored = rollout and rollouts.is_mirrored(tx, context.model, rollout.epoch)
+    if rollout is not None and not mirrored:
+        context.reach("mlflow", lambda: context.registry.mirror(rollout))
+        with context.state.begin() as tx:
+            rollouts.mark_mirrored(tx, context.model, rollout.epoch)
+        return
+    pointed = context.reach("mlflow", context.registry.aliases).get("champion")
+    if pointed is None or (rollout is not None and pointed == rollout.champion.version):
+        return
+    _adopt(context, pointed, now)
+
+
+def _adopt(context: Context, version: str, now: datetime) -> None:
+    names = feature_names(context.settings)
+    ref = context.reach("mlflow", lambda: context.registry.fetch(version, feature_names=names))
+    try:
+        with context.state.begin() as tx:
+            rollouts.add_version(tx, context.model, ref, None, now)
+            promotion.adopt(tx, context.model, ref, now=now)
+    except Conflict:
+        return
+    log.warning("The alias champion was moved to version %s by hand: it serves now.", version)
+
+
+def measure_adopted(context: Context, now: datetime) -> None:
+    """A version we never gated has no reference and promises no error: find out both."""
+    with context.state.begin() as tx:
+        rollout = rollouts.current(tx, context.model)
+        if rollout is None:
+            return
+        champion = rollout.champion
+        if "training" in rollouts.references_of(tx, context.model, champion.version):
+            return
+    report = retrain_jobs.measure(context, champion)
+    if report is None:
+        return
+    with context.state.begin() as tx:
+        retrain_jobs.keep_baseline(tx, context, report, measured_folder(context, champion), now)
+    log.info("Version %s is measured; checks begin.", champion.version)

@@ -1,0 +1,76 @@
+"""How things stand, gathered once for the terminal, the status page and whoever asks by program."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from homeostat.records import Decision, Event, GateReport, Mode, Rollout, Run
+from homeostat.settings import Settings
+from homeostat.state import checks, controls, events, rollouts, runs
+from homeostat.state.checks import Check
+from homeostat.state.controls import Control
+from homeostat.state.events import OutboxLevel
+from homeostat.state.store import State
+from loop.server_door import server_url
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    model: str
+    mode: Mode
+    now: datetime
+    server: str | None
+    loop_alive: bool
+    control: Control
+    rollout: Rollout | None
+    rollouts: tuple[Rollout, ...]
+    checks: tuple[Check, ...]  # newest first, like all that follow
+    decisions: tuple[Decision, ...]
+    runs: tuple[Run, ...]
+    gates: dict[str, GateReport]  # by run
+    events: tuple[Event, ...]
+    outbox: OutboxLevel
+
+
+def gather(settings: Settings, state: State, now: datetime, *, limit: int = 20) -> Status:
+    model = settings.model.name
+    with state.begin() as tx:
+        lease = controls.lease(tx, f"loop:{model}")
+        found = runs.newest(tx, model, limit)
+        gates = {run.run_id: runs.gate_of(tx, run.run_id) for run in found}
+        return Status(
+            model=model,
+            mode=settings.mode,
+            now=now,
+            server=server_url(settings),
+            loop_alive=lease is not None and lease.expires_at > now,
+            control=controls.control(tx, model),
+            rollout=rollouts.current(tx, model),
+            rollouts=tuple(rollouts.newest(tx, model, limit)),
+            checks=tuple(checks.newest(tx, model, limit)),
+            decisions=tuple(runs.newest_decisions(tx, model, limit)),
+            runs=tuple(found),
+            gates={run_id: gate for run_id, gate in gates.items() if gate is not None},
+            events=tuple(events.newest(tx, model, limit * 2)),
+            outbox=events.outbox_level(tx),
+        )
+
+
+def next_step(status: Status) -> str:
+    """What the loop is about to do, or waits for: one sentence for people."""
+    if status.control.paused:
+        return f"Paused by {status.control.actor}: {status.control.reason or 'no reason given'}."
+    active = next((run for run in status.runs if not run.stage.final), None)
+    if active is not None and active.waiting_for:
+        return f"The run waits: {active.waiting_for}."
+    if active is not None and active.stage.value == "proposed" and active.candidate:
+        version = active.candidate.version
+        return f"Version {version} passed its gate: `homeostat promote` or `homeostat reject`."
+    if active is not None:
+        return f"A retraining run is under way: {active.stage}."
+    if status.rollout is None:
+        return "No version serves yet."
+    if not status.loop_alive:
+        return "No loop runs: start it with `homeostat up` or `homeostat loop`."
+    return "Watching."
