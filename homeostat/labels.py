@@ -15,7 +15,7 @@ def canonical(value: Any) -> str:
     if value is None:
         raise ValueError("a label may not be null")
     if isinstance(value, str):
-        return value
+        return str(value)  # numpy's text is a kind of str that MessagePack does not take
     if hasattr(value, "item"):
         value = value.item()
     if isinstance(value, bool):

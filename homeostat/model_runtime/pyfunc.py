@@ -1,0 +1,160 @@
+"""A model of any MLflow flavor, in a worker process: its code and its imports stay out of ours."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from homeostat.errors import ModelError
+from homeostat.model_runtime import wire
+from homeostat.model_runtime.contract import Batch, Outputs
+from homeostat.records import ModelSpec, Task
+
+log = logging.getLogger(__name__)
+
+WARM_UP_ROWS = 8
+_LOAD_SECONDS = 180.0
+_PREDICT_SECONDS = 60.0
+_CLOSE_SECONDS = 2.0
+_STDERR = 2  # what a model prints belongs in the log, not in somebody's output
+
+
+class PyfuncModel:
+    """A model in a worker process; see contract.LoadedModel.
+
+    A worker that died is started again on the next predict; the batch it died of is lost.
+    """
+
+    blocking = True
+
+    def __init__(self, spec: ModelSpec, setup: wire.Setup) -> None:
+        self._setup = setup
+        self._worker = _Worker(spec, setup)
+        self.spec = replace(spec, classes=self._worker.classes, embedding=setup.embedding)
+
+    def predict(self, batch: Batch) -> Outputs:
+        if self._worker.ended:
+            log.warning("The worker of %s has ended; it is started again.", _where(self.spec))
+            self._worker.end()
+            self._worker = _Worker(self.spec, self._setup)
+        reply = self._worker.ask(_rows(batch))
+        if reply.labels is not None:
+            predictions: list[str] | list[float] = reply.labels
+        else:
+            assert reply.values is not None
+            predictions = reply.values.read().tolist()
+        return Outputs(
+            predictions,
+            reply.probabilities.read() if reply.probabilities else None,
+            reply.embedding.read() if reply.embedding else None,
+        )
+
+    def close(self) -> None:
+        self._worker.end()
+
+
+def load_pyfunc(
+    folder: Path, spec: ModelSpec, *, embedding: str | None, classes: tuple[str, ...], threads: int
+) -> PyfuncModel:
+    """Start a worker and wait until its model is warm; raises ModelError."""
+    setup = wire.Setup(
+        folder=str(folder),
+        task=spec.task.value,
+        tensor_shape=spec.tensor_shape,
+        tensor_dtype=spec.tensor_dtype,
+        classes=classes if spec.task is Task.CLASSIFICATION else (),
+        embedding=embedding,
+        threads=threads,
+        warm_up_rows=WARM_UP_ROWS,
+    )
+    return PyfuncModel(spec, setup)
+
+
+class _Worker:
+    """One child process, from its start to its end."""
+
+    def __init__(self, spec: ModelSpec, setup: wire.Setup) -> None:
+        self._where = _where(spec)
+        ours, theirs = socket.socketpair()
+        module = "homeostat.model_runtime.pyfunc_worker"
+        # -P: nothing of the folder we stand in is imported. -B: no .pyc beside the hashed files.
+        # The descriptor closes when we end, however we end, and with it ends the worker.
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-B", "-m", module, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=_STDERR,
+            )
+        self._connection = ours
+        try:
+            wire.send(ours, setup)
+            self.classes = self._answer(_LOAD_SECONDS).classes
+        except BaseException:
+            self.end()
+            raise
+
+    @property
+    def ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def ask(self, rows: wire.Rows) -> wire.Reply:
+        try:
+            wire.send(self._connection, rows)
+        except OSError as error:
+            raise self._died() from error
+        return self._answer(_PREDICT_SECONDS)
+
+    def end(self) -> None:
+        self._connection.close()
+        try:
+            self._process.wait(_CLOSE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _answer(self, seconds: float) -> wire.Reply:
+        self._connection.settimeout(seconds)
+        try:
+            reply = wire.receive(self._connection, wire.Reply)
+        except TimeoutError:
+            self._process.kill()
+            self._process.wait()
+            raise ModelError(
+                f"{self._where} did not answer within {seconds:g} s; its worker process was ended"
+            ) from None
+        except (EOFError, OSError) as error:
+            raise self._died() from error
+        if reply.error is not None:
+            raise ModelError(f"{self._where}: {reply.error}")
+        return reply
+
+    def _died(self) -> ModelError:
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_CLOSE_SECONDS)
+        return ModelError(
+            f"the worker process of {self._where} ended (exit status {self._process.poll()}); "
+            "the log shows its last words"
+        )
+
+
+def _rows(batch: Batch) -> wire.Rows:
+    if batch.matrix is not None:
+        matrix = wire.Array.of(np.ascontiguousarray(batch.matrix))
+        return wire.Rows(rows=batch.rows, matrix=matrix)
+    columns = {
+        name: np.asarray(values).tolist() if hasattr(values, "dtype") else list(values)
+        for name, values in (batch.columns or {}).items()
+    }
+    return wire.Rows(rows=batch.rows, columns=columns)
+
+
+def _where(spec: ModelSpec) -> str:
+    return f"version {spec.version} of {spec.model}"
