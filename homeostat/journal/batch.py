@@ -1,0 +1,31 @@
+"""What the server hands to the journal: the rows of one micro-batch, by column."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictionBatch:
+    """Rows that were predicted together: one moment, one version.
+
+    With durability "async" the arrays are written after `append` returned: do not change them.
+    """
+
+    ids: Sequence[str]
+    time_us: int  # microseconds since 1970, UTC
+    version: str
+    role: str = "champion"
+    features: tuple[str, ...]
+    matrix: NDArray[Any] | None = None  # (rows, features), where every feature is a number
+    tensor: bool  # stored as one list column; else one column a feature
+    columns: Mapping[str, Sequence[Any]] | None = None  # instead of the matrix, by feature
+    predictions: Sequence[str] | Sequence[float]
+    probabilities: NDArray[np.float32] | None = None  # (rows, classes)
+    embedding: NDArray[np.float32] | None = None  # (rows, dimensions)
+    latency_us: int

@@ -1,0 +1,113 @@
+"""One spool file: an Arrow IPC stream that may end anywhere, since its writer may be killed."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+
+Kind = Literal["predictions", "labels"]
+
+
+@dataclass(eq=False)
+class Segment:
+    """Rows on their way to one table; its number is the version they are committed under."""
+
+    path: Path
+    seq: int
+    kind: Kind
+    bytes: int
+    since: datetime  # when its first row came
+    attempted: bool  # a commit may have happened
+
+
+def path_of(folder: Path, seq: int, kind: Kind) -> Path:
+    return folder / f"{seq:020d}-{kind}.arrows"
+
+
+def parse(path: Path) -> tuple[int, Kind] | None:
+    """The number and kind in a file's name; None for any other file."""
+    seq, _, kind = path.stem.partition("-")
+    if path.suffix != ".arrows" or not seq.isdigit():
+        return None
+    if kind == "predictions":
+        return int(seq), "predictions"
+    return (int(seq), "labels") if kind == "labels" else None
+
+
+class OpenSegment:
+    """Appends record batches of one schema, one unbuffered write each. Not thread-safe."""
+
+    def __init__(self, segment: Segment, schema: Any) -> None:
+        self.segment = segment
+        self.schema = schema
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+        self._file = os.open(segment.path, flags, 0o644)
+        self._synced = False
+        try:
+            self._append(schema.serialize())
+        except OSError:
+            self.close()
+            segment.path.unlink(missing_ok=True)
+            raise
+
+    def write(self, batch: Any) -> None:
+        """In the kernel's page cache when it returns: a kill of this process loses nothing."""
+        self._append(batch.serialize())
+
+    def sync(self) -> None:
+        """On the disk when it returns."""
+        os.fsync(self._file)
+        if not self._synced:
+            sync_folder(self.segment.path.parent)
+            self._synced = True
+
+    def close(self) -> None:
+        os.close(self._file)
+
+    def _append(self, message: Any) -> None:
+        before = self.segment.bytes
+        data = memoryview(message)
+        try:
+            while data:
+                written = os.write(self._file, data)
+                self.segment.bytes += written
+                data = data[written:]
+        except OSError:
+            # half a message in the middle would hide every row after it
+            os.ftruncate(self._file, before)
+            self.segment.bytes = before
+            raise
+
+
+def read(path: Path) -> Any | None:
+    """The whole record batches of a segment as one table, without a torn tail; None if none."""
+    if path.stat().st_size == 0:
+        return None
+    with pa.memory_map(str(path)) as source:
+        try:
+            stream = pa.ipc.open_stream(source)
+        except (pa.ArrowException, OSError):
+            return None  # killed while it wrote the schema
+        batches = []
+        while True:
+            try:
+                batches.append(stream.read_next_batch())
+            except StopIteration:
+                break
+            except (pa.ArrowException, OSError):
+                break  # killed while it wrote this batch, so that it was never acknowledged
+        return pa.Table.from_batches(batches) if batches else None
+
+
+def sync_folder(folder: Path) -> None:
+    """A new file is only there after a power loss when its folder has been synced."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
