@@ -8,6 +8,8 @@ from typing import Literal, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from homeostat.records import Action, Stage, VerdictKind
+
 LATENCY = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 JOB = (0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
@@ -24,6 +26,7 @@ class Metric:
     help: str
     labels: tuple[str, ...] = ("model",)
     buckets: tuple[float, ...] = ()
+    values: tuple[str, ...] = ()  # of the last label, where they are few and known
 
 
 METRICS: tuple[Metric, ...] = (
@@ -61,6 +64,12 @@ METRICS: tuple[Metric, ...] = (
         ("model", "version"),
     ),
     Metric("homeostat_model_load_seconds", "gauge", "server", "Time the last load took"),
+    Metric(
+        "homeostat_version_errors_total",
+        "counter",
+        "server",
+        "Versions that could not be fetched, verified or loaded",
+    ),
     Metric("homeostat_rollout_epoch", "gauge", "server", "Epoch of the rollout being served"),
     Metric("homeostat_labels_total", "counter", "server", "Labels taken", ("model",)),
     # the prediction log
@@ -70,7 +79,14 @@ METRICS: tuple[Metric, ...] = (
     Metric("homeostat_journal_lag_seconds", "gauge", "server", "Age of the oldest waiting row"),
     Metric("homeostat_journal_errors_total", "counter", "server", "Commits that failed (retried)"),
     # monitor
-    Metric("homeostat_checks_total", "counter", "loop", "Checks by verdict", ("model", "verdict")),
+    Metric(
+        "homeostat_checks_total",
+        "counter",
+        "loop",
+        "Checks by verdict",
+        ("model", "verdict"),
+        values=tuple(VerdictKind),
+    ),
     Metric("homeostat_check_seconds", "histogram", "loop", "Time of one check", buckets=JOB),
     Metric("homeostat_last_check_timestamp_seconds", "gauge", "loop", "When the last check ended"),
     Metric("homeostat_drift_share", "gauge", "loop", "Share of drifted columns, last check"),
@@ -88,10 +104,20 @@ METRICS: tuple[Metric, ...] = (
     Metric("homeostat_quarantined_rows_total", "counter", "loop", "Rows put aside as data bugs"),
     # retrain
     Metric(
-        "homeostat_decisions_total", "counter", "loop", "Decisions by action", ("model", "action")
+        "homeostat_decisions_total",
+        "counter",
+        "loop",
+        "Decisions by action",
+        ("model", "action"),
+        values=tuple(Action),
     ),
     Metric(
-        "homeostat_runs_total", "counter", "loop", "Retraining runs ended", ("model", "outcome")
+        "homeostat_runs_total",
+        "counter",
+        "loop",
+        "Retraining runs ended",
+        ("model", "outcome"),
+        values=tuple(stage for stage in Stage if stage.final),
     ),
     Metric("homeostat_run_active", "gauge", "loop", "1 while a retraining run is under way"),
     Metric("homeostat_run_seconds", "histogram", "loop", "From decision to outcome", buckets=JOB),
@@ -100,7 +126,12 @@ METRICS: tuple[Metric, ...] = (
     Metric("homeostat_paused", "gauge", "loop", "1 while the loop is paused"),
     # alerts
     Metric(
-        "homeostat_deliveries_total", "counter", "loop", "Webhook attempts", ("model", "outcome")
+        "homeostat_deliveries_total",
+        "counter",
+        "loop",
+        "Webhook attempts",
+        ("model", "outcome"),
+        values=("delivered", "failed", "dead"),
     ),
     Metric("homeostat_outbox_waiting", "gauge", "loop", "Deliveries not made yet"),
     Metric("homeostat_outbox_oldest_seconds", "gauge", "loop", "Age of the oldest of them"),
@@ -119,6 +150,20 @@ class Instruments:
         self._made: Mapping[str, Instrument] = {
             metric.name: _make(metric, registry) for metric in METRICS if metric.owner == owner
         }
+
+    def begin(self, model: str) -> None:
+        """Show a model's counters at zero, as far as their labels are known.
+
+        Prometheus takes a counter's first value for its start, so that the first data bug, or the
+        first promotion, would otherwise not count as an increase.
+        """
+        for metric in METRICS:
+            if metric.name not in self._made or metric.kind == "gauge":
+                continue
+            if metric.labels == ("model",):
+                self._made[metric.name].labels(model)
+            for value in metric.values:
+                self._made[metric.name].labels(model, value)
 
     def counter(self, name: str, **labels: str) -> Counter:
         return self._labelled(name, Counter, labels)
