@@ -1,0 +1,242 @@
+"""Everything but predictions: labels, health, versions, metrics, and the pages that describe it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from starlette.exceptions import HTTPException
+
+from homeostat.auth import Scope
+from homeostat.errors import AuthError, HomeostatError, NotReady
+from serving import descriptions
+from serving.body import Gone, check_length, read_body
+from serving.labels import read_labels
+from serving.problem import Problem, Refused, problem_of
+from serving.served_model import ServedModel, Version
+
+log = logging.getLogger(__name__)
+
+
+def make_app(
+    models: Mapping[str, ServedModel],
+    registry: CollectorRegistry,
+    *,
+    open_to_others: bool,
+    draining: Callable[[], bool],
+) -> FastAPI:
+    """`open_to_others`: the server can be reached from beyond loopback, so reading needs a key."""
+    app = FastAPI(
+        title="Homeostat model server",
+        description=descriptions.SERVER,
+        openapi_tags=descriptions.TAGS,
+    )
+    _add_problems(app)
+    _add_health(app, models, draining)
+    _add_reading(app, models, registry, open_to_others=open_to_others)
+    _add_labels(app, models)
+    _add_predictions(app, models)
+    return app
+
+
+def _add_problems(app: FastAPI) -> None:
+    @app.exception_handler(HomeostatError)
+    async def ours(_request: Request, error: Exception) -> Response:
+        assert isinstance(error, HomeostatError)
+        return _response(problem_of(error))
+
+    @app.exception_handler(HTTPException)
+    async def theirs(_request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        problem = problem_of(Refused(str(error.detail), status=error.status_code))
+        return _response(problem, error.headers)
+
+    @app.exception_handler(Gone)
+    async def gone(_request: Request, _error: Exception) -> Response:
+        return Response(status_code=400)  # nobody reads it
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_request: Request, error: Exception) -> Response:
+        return _response(Problem(status=422, kind="invalid-input", detail=str(error)))
+
+    @app.exception_handler(Exception)
+    async def unexpected(_request: Request, _error: Exception) -> Response:
+        return _response(
+            Problem(status=500, kind="internal", detail="unexpected; see the server's log")
+        )
+
+
+def _add_health(
+    app: FastAPI, models: Mapping[str, ServedModel], draining: Callable[[], bool]
+) -> None:
+    @app.get("/health/live", tags=["health"], summary="The process answers")
+    async def live() -> dict[str, str]:
+        return {"status": "live"}
+
+    @app.get(
+        "/health/ready",
+        tags=["health"],
+        summary="Every model has a version that serves",
+        responses={503: descriptions.PROBLEM},
+    )
+    async def ready() -> dict[str, Any]:
+        if draining():
+            raise NotReady("the server is going down")
+        return {
+            "status": "ready",
+            "models": {name: model.ready().ref.version for name, model in models.items()},
+        }
+
+
+def _add_reading(
+    app: FastAPI,
+    models: Mapping[str, ServedModel],
+    registry: CollectorRegistry,
+    *,
+    open_to_others: bool,
+) -> None:
+    def check(request: Request) -> None:
+        if open_to_others:
+            _allow_any(models, request.headers.get("authorization"))
+
+    @app.get("/", tags=["reading"], summary="Where things are")
+    async def links() -> dict[str, Any]:
+        return {
+            "about": "Homeostat model server",
+            "documentation": "/docs",
+            "models": "/models",
+            "metrics": "/metrics",
+            "ready": "/health/ready",
+            "predict": [f"/models/{name}/predict" for name in models],
+        }
+
+    @app.get("/models", tags=["reading"], summary="The models and their versions")
+    async def list_models(request: Request) -> dict[str, Any]:
+        check(request)
+        return {"models": [_about(model) for model in models.values()]}
+
+    @app.get("/metrics", tags=["reading"], summary="Metrics for Prometheus")
+    async def metrics(request: Request) -> Response:
+        check(request)
+        now = datetime.now(UTC)
+        for model in models.values():
+            model.measuring.refresh(model.queued_rows, model.journal.level(), now)
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _add_labels(app: FastAPI, models: Mapping[str, ServedModel]) -> None:
+    async def store(model: ServedModel, request: Request) -> dict[str, int]:
+        model.keys.allow(request.headers.get("authorization"), Scope.LABEL)
+        limit = int(model.settings.serving.max_body)
+        check_length(request.headers.raw, limit)
+        body = await read_body(request.receive, limit)
+        labels = read_labels(body, model.settings.model.task, datetime.now(UTC))
+        await asyncio.to_thread(model.journal.label, labels)
+        model.measuring.labels(len(labels))
+        return {"stored": len(labels)}
+
+    @app.post("/labels", **descriptions.LABELS)
+    async def labels(request: Request) -> dict[str, int]:
+        return await store(_only(models, "labels"), request)
+
+    @app.post("/models/{name}/labels", **descriptions.LABELS)
+    async def labels_of(name: str, request: Request) -> dict[str, int]:
+        return await store(_named(models, name), request)
+
+    @app.post(
+        "/models/{name}/flush",
+        tags=["labels"],
+        summary="Commit everything logged so far to the journal's tables (admin)",
+        responses={503: descriptions.PROBLEM},
+    )
+    async def flush(name: str, request: Request) -> dict[str, int]:
+        model = _named(models, name)
+        model.keys.allow(request.headers.get("authorization"), Scope.ADMIN)
+        await asyncio.to_thread(model.journal.flush)
+        level = model.journal.level()
+        return {"received": level.received, "stored": level.stored}
+
+
+def _add_predictions(app: FastAPI, models: Mapping[str, ServedModel]) -> None:
+    """Documented here, answered in asgi.py: what still arrives here names no model we have."""
+
+    @app.post("/predict", **descriptions.PREDICT)
+    async def predict() -> None:
+        _only(models, "predict")
+
+    @app.post("/models/{name}/predict", **descriptions.PREDICT)
+    async def predict_with(name: str) -> None:
+        _named(models, name)
+
+
+def _named(models: Mapping[str, ServedModel], name: str) -> ServedModel:
+    if name not in models:
+        known = ", ".join(models)
+        raise Refused(f'no model "{name[:100]}" is served here; there is {known}', status=404)
+    return models[name]
+
+
+def _only(models: Mapping[str, ServedModel], verb: str) -> ServedModel:
+    if len(models) > 1:
+        paths = ", ".join(f"/models/{name}/{verb}" for name in models)
+        raise Refused(f"several models are served here; use {paths}", status=404)
+    return next(iter(models.values()))
+
+
+def _allow_any(models: Mapping[str, ServedModel], authorization: str | None) -> None:
+    """Any valid key of any model will do."""
+    failure: AuthError | None = None
+    for model in models.values():
+        for scope in Scope:
+            try:
+                model.keys.allow(authorization, scope)
+            except AuthError as error:
+                failure = error
+            else:
+                return
+    if failure is not None:
+        raise failure
+
+
+def _about(model: ServedModel) -> dict[str, Any]:
+    return {
+        "name": model.name,
+        "task": model.settings.model.task,
+        "epoch": model.epoch,
+        "problem": model.problem,
+        "queued_rows": model.queued_rows,
+        "serving": _about_version(model.current),
+        "previous": _about_version(model.previous),
+    }
+
+
+def _about_version(version: Version | None) -> dict[str, Any] | None:
+    if version is None:
+        return None
+    spec = version.model.spec
+    return {
+        "version": version.ref.version,
+        "digest": version.ref.digest,
+        "runtime": spec.runtime,
+        "flavor": spec.flavor,
+        "embedding": spec.embedding,
+        "classes": list(spec.classes),
+        "since": version.since.isoformat(),
+        "load_seconds": round(version.load_seconds, 3),
+        "signature": {
+            "tensor_shape": spec.tensor_shape,
+            "tensor_dtype": spec.tensor_dtype if spec.tensor_shape is not None else None,
+            "features": msgspec.to_builtins(spec.features),
+        },
+    }
+
+
+def _response(problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(problem.body(), problem.status, headers=problem.headers() | dict(headers or {}))

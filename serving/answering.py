@@ -1,0 +1,195 @@
+"""Joined rows -> the model -> the journal -> one encoded answer for each request."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
+from typing import Any, Protocol
+
+import msgspec
+import numpy as np
+
+from homeostat.errors import HomeostatError, JournalUnavailable, ModelError
+from homeostat.identifiers import uuid7_batch
+from homeostat.journal.batch import PredictionBatch
+from homeostat.model_runtime.contract import Batch, LoadedModel, Outputs
+from serving.measuring import Measuring
+from serving.parsing import Rows
+
+log = logging.getLogger(__name__)
+
+Result = bytes | HomeostatError
+_encode = msgspec.json.Encoder().encode
+
+
+class Journalling(Protocol):
+    """The part of JournalWriter that the hot path needs."""
+
+    def append(self, batch: PredictionBatch) -> None: ...
+
+
+class Answer(msgspec.Struct, omit_defaults=True):
+    model: msgspec.Raw
+    version: msgspec.Raw
+    ids: Sequence[str]
+    predictions: Sequence[str] | Sequence[float]
+    probabilities: Sequence[Sequence[float]] | None = None
+    classes: msgspec.Raw | None = None
+
+
+class Answering:
+    """One version's way from rows to answers. Called by one thread at a time."""
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        journal: Journalling,
+        measuring: Measuring,
+        *,
+        must_log: bool,
+        max_batch_rows: int,
+        now_us: Callable[[], int],
+    ) -> None:
+        self._model = model
+        self._journal = journal
+        self._measuring = measuring
+        self._must_log = must_log
+        self._max_batch_rows = max_batch_rows
+        self._now_us = now_us
+        self._names = model.spec.names
+        self._tensor = model.spec.tensor_shape is not None
+        self._journal_failed = False
+        self._model_raw = msgspec.Raw(_encode(model.spec.model))
+        self._version_raw = msgspec.Raw(_encode(model.spec.version))
+        classes = model.spec.classes
+        self._classes_raw = msgspec.Raw(_encode(classes)) if classes else None
+
+    def answer(self, requests: Sequence[Rows]) -> list[Result]:
+        """One result a request, in order. A request that fails does not fail its neighbours."""
+        try:
+            return list(self._answer_together(requests))
+        except JournalUnavailable as error:
+            return [error] * len(requests)
+        except Exception as error:
+            if len(requests) > 1:
+                return list(chain.from_iterable(self.answer([request]) for request in requests))
+            if not isinstance(error, ModelError):
+                log.exception("version %s failed", self._model.spec.version)
+            return [ModelError(f"version {self._model.spec.version} did not answer: {error}")]
+
+    def _answer_together(self, requests: Sequence[Rows]) -> list[bytes]:
+        started = time.perf_counter()
+        rows = requests[0] if len(requests) == 1 else join(requests)
+        outputs = self._predict(rows)
+        check_finite(outputs)
+        seconds = time.perf_counter() - started
+        ids = _ids(requests, rows.count)
+        self._log(rows, ids, outputs, seconds)
+        self._measuring.batch(self._model.spec.version, rows.count, seconds, outputs.predictions)
+        return self._encoded(requests, ids, outputs)
+
+    def _predict(self, rows: Rows) -> Outputs:
+        limit = self._max_batch_rows
+        if rows.count <= limit:
+            return self._model.predict(Batch(rows.count, rows.matrix, rows.columns))
+        parts = [
+            self._model.predict(part_of(rows, start, min(start + limit, rows.count)))
+            for start in range(0, rows.count, limit)
+        ]
+        return Outputs(
+            list(chain.from_iterable(part.predictions for part in parts)),  # type: ignore[arg-type]
+            _joined([part.probabilities for part in parts]),
+            _joined([part.embedding for part in parts]),
+        )
+
+    def _log(self, rows: Rows, ids: Sequence[str], outputs: Outputs, seconds: float) -> None:
+        batch = PredictionBatch(
+            ids=ids,
+            time_us=self._now_us(),
+            version=self._model.spec.version,
+            features=self._names,
+            matrix=rows.matrix,
+            tensor=self._tensor,
+            columns=rows.columns,
+            predictions=outputs.predictions,
+            probabilities=outputs.probabilities,
+            embedding=outputs.embedding,
+            latency_us=int(seconds * 1e6),
+        )
+        try:
+            self._journal.append(batch)
+            self._journal_failed = False
+        except Exception as error:
+            if not self._journal_failed:  # once, not once a batch
+                log.error("the journal does not take predictions: %s", error)
+            self._journal_failed = True
+            if self._must_log:
+                raise JournalUnavailable(f"the prediction could not be logged: {error}") from error
+
+    def _encoded(
+        self, requests: Sequence[Rows], ids: Sequence[str], outputs: Outputs
+    ) -> list[bytes]:
+        predictions = outputs.predictions
+        probabilities = None if outputs.probabilities is None else outputs.probabilities.tolist()
+        answers, start = [], 0
+        for request in requests:
+            end = start + request.count
+            answers.append(
+                _encode(
+                    Answer(
+                        self._model_raw,
+                        self._version_raw,
+                        ids[start:end],
+                        predictions[start:end],
+                        probabilities and probabilities[start:end],
+                        self._classes_raw,
+                    )
+                )
+            )
+            start = end
+        return answers
+
+
+def check_finite(outputs: Outputs) -> None:
+    """No number is no answer, and JSON could not say it."""
+    probabilities, predictions = outputs.probabilities, outputs.predictions
+    if probabilities is not None and not np.isfinite(probabilities).all():
+        raise ModelError("it gave probabilities that are not numbers")
+    if isinstance(predictions[0], float) and not np.isfinite(predictions).all():
+        raise ModelError("it gave a prediction that is not a finite number")
+
+
+def join(requests: Sequence[Rows]) -> Rows:
+    """The rows of several requests of one version, one after the other."""
+    count = sum(request.count for request in requests)
+    first = requests[0]
+    if first.matrix is not None:
+        return Rows(count, None, np.concatenate([request.matrix for request in requests]))
+    columns: Mapping[str, Sequence[Any]] = {
+        name: [value for request in requests for value in (request.columns or {})[name]]
+        for name in first.columns or {}
+    }
+    return Rows(count, None, None, columns)
+
+
+def part_of(rows: Rows, start: int, end: int) -> Batch:
+    if rows.matrix is not None:
+        return Batch(end - start, rows.matrix[start:end])
+    columns = {name: values[start:end] for name, values in (rows.columns or {}).items()}
+    return Batch(end - start, None, columns)
+
+
+def _ids(requests: Sequence[Rows], count: int) -> list[str]:
+    """The callers' own ids, new ones for the rest."""
+    if all(request.ids is None for request in requests):
+        return uuid7_batch(count)
+    ids: list[str] = []
+    for request in requests:
+        ids += request.ids if request.ids is not None else uuid7_batch(request.count)
+    return ids
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    return None if any(part is None for part in parts) else np.concatenate(parts)

@@ -1,0 +1,146 @@
+"""What the OpenAPI page says of bodies that the server reads without a framework."""
+
+from __future__ import annotations
+
+from typing import Any
+
+SERVER = (
+    "Predictions of the versions that the rollout records name, and labels for them. "
+    "Errors are application/problem+json and name the row and the field."
+)
+
+TAGS: list[dict[str, Any]] = [
+    {"name": "predictions", "description": "Rows in, predictions out"},
+    {"name": "labels", "description": "What was true, as it becomes known"},
+    {"name": "reading", "description": "Versions and metrics"},
+    {"name": "health", "description": "For supervisors and load balancers"},
+]
+
+PROBLEM: dict[str, Any] = {
+    "description": "What is wrong, and where",
+    "content": {
+        "application/problem+json": {
+            "schema": {
+                "type": "object",
+                "required": ["type", "title", "status", "detail", "row", "field"],
+                "properties": {
+                    "type": {"type": "string"},
+                    "title": {"type": "string"},
+                    "status": {"type": "integer"},
+                    "detail": {"type": "string"},
+                    "row": {"type": ["integer", "null"]},
+                    "field": {"type": ["string", "null"]},
+                },
+            }
+        }
+    },
+}
+
+_REFUSALS: dict[int | str, dict[str, Any]] = {
+    400: PROBLEM,
+    401: PROBLEM,
+    403: PROBLEM,
+    404: PROBLEM,
+    413: PROBLEM,
+    422: PROBLEM,
+    503: PROBLEM,
+}
+
+
+def _operation(
+    tag: str, summary: str, body: dict[str, Any], answer: dict[str, Any], example: Any
+) -> dict[str, Any]:
+    return {
+        "tags": [tag],
+        "summary": summary,
+        "responses": {
+            200: {"description": "OK", "content": {"application/json": {"schema": answer}}},
+            **_REFUSALS,
+        },
+        "openapi_extra": {
+            "requestBody": {
+                "required": True,
+                "content": {"application/json": {"schema": body, "example": example}},
+            }
+        },
+    }
+
+
+PREDICT = _operation(
+    "predictions",
+    "Predict; the answer's ids are what labels refer to",
+    {
+        "type": "object",
+        "required": ["rows"],
+        "additionalProperties": False,
+        "properties": {
+            "rows": {
+                "type": "array",
+                "minItems": 1,
+                "description": "a row is a list in the order of the features (for a tensor flat "
+                "or nested in its shape), or an object by their names; see /models",
+                "items": {"anyOf": [{"type": "array"}, {"type": "object"}]},
+            },
+            "ids": {
+                "type": "array",
+                "description": "your own ids, one a row; otherwise the server makes them",
+                "items": {"type": "string", "minLength": 1, "maxLength": 128},
+            },
+        },
+    },
+    {
+        "type": "object",
+        "required": ["model", "version", "ids", "predictions"],
+        "properties": {
+            "model": {"type": "string"},
+            "version": {"type": "string"},
+            "ids": {"type": "array", "items": {"type": "string"}},
+            "predictions": {
+                "type": "array",
+                "items": {"anyOf": [{"type": "string"}, {"type": "number"}]},
+            },
+            "probabilities": {
+                "type": "array",
+                "items": {"type": "array", "items": {"type": "number"}},
+            },
+            "classes": {"type": "array", "items": {"type": "string"}},
+        },
+    },
+    {"rows": [[5.1, 3.5, 1.4, 0.2]]},
+)
+
+LABELS = _operation(
+    "labels",
+    "Say what was true; stored durably before the answer, the latest label wins",
+    {
+        "type": "object",
+        "required": ["labels"],
+        "additionalProperties": False,
+        "properties": {
+            "labels": {
+                "type": "array",
+                "minItems": 1,
+                "items": {
+                    "type": "object",
+                    "required": ["id", "value"],
+                    "additionalProperties": False,
+                    "properties": {
+                        "id": {"type": "string", "minLength": 1, "maxLength": 128},
+                        "value": {
+                            "anyOf": [
+                                {"type": "string"},
+                                {"type": "number"},
+                                {"type": "boolean"},
+                            ]
+                        },
+                        "name": {"type": "string"},
+                        "source": {"type": "string"},
+                        "time": {"type": "string", "format": "date-time"},
+                    },
+                },
+            }
+        },
+    },
+    {"type": "object", "properties": {"stored": {"type": "integer"}}},
+    {"labels": [{"id": "01890a5d-ac96-774b-bcce-b302099a8057", "value": 3}]},
+)

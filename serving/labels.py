@@ -1,0 +1,111 @@
+"""A body of labels -> Label records, or an error that names the entry and the field."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from homeostat.errors import InputError
+from homeostat.labels import canonical
+from homeostat.records import Label, Task
+from serving.parsing import MAX_ID, parse
+from serving.rows import shown
+
+MEMBERS = frozenset({"id", "value", "name", "source", "time"})
+MAX_TEXT = 1024
+
+
+def read_labels(body: bytes, task: Task, now: datetime) -> list[Label]:
+    """Raises InputError (its row is the entry's place), Refused (400) for what is not JSON."""
+    document, malformed = parse(body)
+    if not isinstance(document, dict) or not isinstance(document.get("labels"), list):
+        raise InputError(
+            'the body must be an object such as {"labels": [{"id": …, "value": …}]}', field="labels"
+        )
+    for key in document:
+        if key != "labels":
+            raise InputError(f'unknown member {shown(key)}; there is "labels"', field=key)
+    entries = document["labels"]
+    if not entries:
+        raise InputError('"labels" is empty', field="labels")
+    labels = [_label(index, entry, task, now) for index, entry in enumerate(entries)]
+    if malformed:
+        raise malformed
+    return labels
+
+
+def _label(index: int, entry: Any, task: Task, now: datetime) -> Label:
+    if not isinstance(entry, dict):
+        raise InputError(f"label {index} must be an object, not {shown(entry)}", row=index)
+    for key in entry:
+        if key not in MEMBERS:
+            raise InputError(
+                f"label {index}: unknown member {shown(key)}; "
+                f"there are {', '.join(sorted(MEMBERS))}",
+                row=index,
+                field=key,
+            )
+    return Label(
+        prediction_id=_text(index, entry, "id", longest=MAX_ID, least=1),
+        value=_value(index, entry, task),
+        name=_text(index, entry, "name", default="label", least=1),
+        source=_text(index, entry, "source", default=""),
+        time=_time(index, entry, now),
+    )
+
+
+def _text(
+    index: int,
+    entry: Mapping[str, Any],
+    field: str,
+    *,
+    default: str | None = None,
+    least: int = 0,
+    longest: int = MAX_TEXT,
+) -> str:
+    value = entry.get(field, default)
+    if not isinstance(value, str) or not least <= len(value) <= longest:
+        what = "is missing" if field not in entry else f"is {shown(value)}"
+        raise InputError(
+            f'label {index}: "{field}" {what}; a string of {least} to {longest} characters is '
+            "needed",
+            row=index,
+            field=field,
+        )
+    return value
+
+
+def _value(index: int, entry: Mapping[str, Any], task: Task) -> str:
+    try:
+        value = canonical(entry.get("value"))
+        if len(value) > MAX_TEXT:
+            raise ValueError(f"a label has at most {MAX_TEXT} characters")
+        if task is Task.REGRESSION and not math.isfinite(float(value)):
+            raise ValueError("a label must be finite")
+    except (ValueError, OverflowError) as error:
+        raise InputError(
+            f"label {index}: {shown(entry.get('value'))} cannot be a label: {error}",
+            row=index,
+            field="value",
+        ) from None
+    return value
+
+
+def _time(index: int, entry: Mapping[str, Any], now: datetime) -> datetime:
+    value = entry.get("time")
+    if value is None:
+        return now
+    try:
+        time = datetime.fromisoformat(value)
+        if time.tzinfo is not None:
+            return time.astimezone(UTC)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise InputError(
+        f'label {index}: "time" is {shown(value)}; an ISO 8601 time with its zone is needed, '
+        'such as "2026-01-31T12:00:00Z"',
+        row=index,
+        field="time",
+    )

@@ -1,0 +1,209 @@
+"""The process's life: listen, follow the rollouts, answer, and leave nothing open at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import ipaddress
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+import uvicorn
+from prometheus_client import CollectorRegistry
+
+from homeostat.auth import load_keys, require_keys_beyond_loopback
+from homeostat.errors import SettingsError
+from homeostat.identifiers import uuid7
+from homeostat.jobs import write_atomically
+from homeostat.journal.writer import JournalWriter
+from homeostat.metrics import Instruments
+from homeostat.records import Task
+from homeostat.settings import Settings
+from serving.admin_app import make_app
+from serving.asgi import Front
+from serving.follower import Follower
+from serving.measuring import Measuring
+from serving.served_model import ServedModel
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 2048
+KEEP_ALIVE = 75  # seconds; longer than a usual load balancer's 60, so that it closes first
+ANNOUNCEMENT = "serving.json"
+
+
+def make_models(projects: Sequence[Settings], instruments: Instruments) -> dict[str, ServedModel]:
+    """The models of some projects, each with a journal of its own; not started yet."""
+    models: dict[str, ServedModel] = {}
+    for settings in projects:
+        name = settings.model.name
+        if name in models:
+            raise SettingsError(f'two projects have a model named "{name}"', key="model.name")
+        keys = load_keys(settings.keys_path)
+        require_keys_beyond_loopback(projects[0].serving.host, keys, "serving")
+        models[name] = ServedModel(
+            settings=settings,
+            keys=keys,
+            journal=_journal(settings),
+            measuring=Measuring(
+                instruments, name, classes=settings.model.task is Task.CLASSIFICATION
+            ),
+            now_us=lambda: time.time_ns() // 1000,
+        )
+    return models
+
+
+def make_front(
+    models: Mapping[str, ServedModel],
+    registry: CollectorRegistry,
+    *,
+    host: str,
+    draining: Callable[[], bool],
+) -> Front:
+    app = make_app(models, registry, open_to_others=not is_loopback(host), draining=draining)
+    return Front(models, app)
+
+
+async def serve(projects: Sequence[Settings]) -> None:
+    """Until a signal comes."""
+    first = projects[0]
+    registry = CollectorRegistry()
+    models = make_models(projects, Instruments("server", registry))
+    listener = listen(first.serving.host, first.serving.port)
+    server: uvicorn.Server
+    front = make_front(
+        models, registry, host=first.serving.host, draining=lambda: server.should_exit
+    )
+    server = uvicorn.Server(uvicorn_config(front, first.serving.drain.total_seconds()))
+    _ignore_signals_that_uvicorn_repeats()
+    async with contextlib.AsyncExitStack() as stack:
+        for model in models.values():
+            await asyncio.to_thread(model.journal.start)
+            stack.push_async_callback(_close, model)
+        url = address(listener)
+        for settings in projects:
+            stack.callback(_withdraw, _announce(settings.home, url))
+        sys.stdout.write(json.dumps({"event": "listening", "url": url}) + "\n")
+        sys.stdout.flush()
+        tasks = [asyncio.create_task(Follower(model).follow()) for model in models.values()]
+        tasks.append(asyncio.create_task(_tell_when_ready(models)))
+        stack.push_async_callback(_cancel, tasks)
+        await server.serve(sockets=[listener])
+    log.info("ended; everything logged is in the journal")
+
+
+def uvicorn_config(app: Front, drain: float) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=max(1, round(drain)),
+    )
+
+
+def listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise SettingsError(
+            f"cannot listen on {host}:{port} ({error.strerror}); is another server running?",
+            key="serving.port",
+        ) from None
+
+
+def address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _journal(settings: Settings) -> JournalWriter:
+    journal = settings.journal
+    return JournalWriter(
+        url=settings.journal_path,
+        spool=settings.spool_path,
+        model=settings.model.name,
+        task=settings.model.task,
+        writer_id=_writer_id(settings.home),
+        durability=journal.durability,
+        commit_every=journal.commit_every,
+        commit_bytes=int(journal.commit_bytes),
+        clock=lambda: datetime.now(UTC),
+    )
+
+
+def _writer_id(home: Path) -> str:
+    """The same after every restart: by it the journal knows what this server has stored."""
+    path = home / "server-id"
+    if not path.exists():
+        home.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, uuid7().encode())
+    return path.read_text().strip()
+
+
+def _announce(home: Path, url: str) -> Path:
+    path = home / ANNOUNCEMENT
+    home.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps({"url": url, "pid": os.getpid()}).encode())
+    return path
+
+
+def _withdraw(path: Path) -> None:
+    """Unless another server has announced itself there since."""
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        if json.loads(path.read_text())["pid"] == os.getpid():
+            path.unlink()
+
+
+def _ignore_signals_that_uvicorn_repeats() -> None:
+    """uvicorn raises a signal again once it has drained, which would end us before the journal."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+
+
+async def _tell_when_ready(models: Mapping[str, ServedModel]) -> None:
+    while any(model.current is None for model in models.values()):
+        await asyncio.sleep(0.01)
+    versions = ", ".join(
+        f"model {name} version {model.ready().ref.version}" for name, model in models.items()
+    )
+    age = time.time() - psutil.Process().create_time()
+    log.info("ready in %.1f s (%s)", age, versions)
+    gc.collect()
+    gc.freeze()  # what was loaded stays: collections need not walk it again
+
+
+async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _close(model: ServedModel) -> None:
+    await model.close()
+    await asyncio.to_thread(model.journal.close)
