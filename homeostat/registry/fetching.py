@@ -8,11 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import mkdtemp
 
+from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 
 from homeostat.errors import IntegrityError, ModelError, NotReady
 from homeostat.jobs import write_atomically
-from homeostat.records import ModelSpec, Task, VersionRef, to_json
+from homeostat.records import Task, VersionRef, to_json
 from homeostat.registry.cache import (
     MODEL_FOLDER,
     SPEC_FILE,
@@ -43,14 +44,24 @@ def cached(cache: Path, model: str, version: str) -> VersionRef | None:
 
 
 def download(
-    cache: Path, model: str, version: str, *, uri: str, task: Task, names: tuple[str, ...]
+    client: MlflowClient,
+    cache: Path,
+    model: str,
+    version: str,
+    *,
+    task: Task,
+    names: tuple[str, ...],
 ) -> VersionRef:
     """Download beside the entry, then rename: readers never see half of it."""
     entry = entry_path(cache, model, version)
     entry.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(mkdtemp(prefix=f".{version}.", dir=entry.parent))
     try:
-        spec = _fill(partial, model, version, uri=uri, task=task, names=names)
+        folder = partial / MODEL_FOLDER
+        _download_files(client, model, version, folder)
+        spec = spec_of(folder, model=model, version=version, task=task, names=names)
+        spec = replace(spec, files=hash_files(folder))
+        write_atomically(partial / SPEC_FILE, to_json(spec))
         try:
             partial.rename(entry)
         except OSError:
@@ -64,23 +75,32 @@ def download(
     return VersionRef(version=version, digest=digest_of(spec))
 
 
-def _fill(
-    partial: Path, model: str, version: str, *, uri: str, task: Task, names: tuple[str, ...]
-) -> ModelSpec:
-    folder = partial / MODEL_FOLDER
+def _download_files(client: MlflowClient, model: str, version: str, folder: Path) -> None:
+    """From where the version's files lie, and not by its name: MLflow would look that up in the
+    process-wide registry, which is none of ours to set."""
+    location = client.get_model_version_download_uri(model, version)
+    if location.startswith("models:/m-"):
+        location = client.get_logged_model(location.removeprefix("models:/")).artifact_location
+    folder.mkdir()
     try:
         download_artifacts(
-            artifact_uri=f"models:/{model}/{version}",
+            artifact_uri=location,
             dst_path=str(folder),
-            tracking_uri=uri,
-            registry_uri=uri,
+            tracking_uri=client.tracking_uri,
+            registry_uri=client.tracking_uri,
         )
     except OSError as error:
         raise ModelError(
-            f"the files of version {version} of {model} cannot be downloaded: {error}; they were "
-            "removed from MLflow's artifact store, or this machine cannot read it"
+            f"the files of version {version} of {model} cannot be downloaded from {location}: "
+            f"{error}; they were removed, or this machine cannot read them"
         ) from error
-    spec = spec_of(folder, model=model, version=version, task=task, names=names)
-    spec = replace(spec, files=hash_files(folder))
-    write_atomically(partial / SPEC_FILE, to_json(spec))
-    return spec
+    _lift(folder)
+
+
+def _lift(folder: Path) -> None:
+    """MLflow keeps the last folder of the address: move what is in it up to where it belongs."""
+    inside = list(folder.iterdir())
+    if len(inside) == 1 and inside[0].is_dir() and not (folder / "MLmodel").exists():
+        aside = inside[0].rename(folder.with_name(f"{folder.name}.inner"))
+        folder.rmdir()
+        aside.rename(folder)

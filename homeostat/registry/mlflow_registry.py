@@ -89,12 +89,12 @@ class Registry:
         found = fetching.cached(settings.cache_path, self._name, version)
         if found is not None:
             return found
-        with self._asking():
+        with self._asking() as client:
             return fetching.download(
+                client,
                 settings.cache_path,
                 self._name,
                 version,
-                uri=self._uri,
                 task=settings.model.task,
                 names=feature_names,
             )
@@ -177,6 +177,9 @@ class Registry:
         source, model_id = uri, None
         if uri.startswith("models:/m-"):
             model_id = uri.removeprefix("models:/")
+            if not self._uri.startswith("http"):
+                # A database as registry resolves such a source by the process-wide tracking URI.
+                source = client.get_logged_model(model_id).artifact_location
         elif uri.startswith("runs:/"):
             source = RunsArtifactRepository.get_underlying_uri(uri, tracking_uri=self._uri)
         created = client.create_model_version(
