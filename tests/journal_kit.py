@@ -1,0 +1,107 @@
+"""Rows, clocks and writers for the tests of the prediction log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from homeostat.journal.batch import PredictionBatch
+from homeostat.journal.encoding import microseconds
+from homeostat.journal.reader import Journal
+from homeostat.journal.writer import JournalWriter
+from homeostat.records import Label, Task
+
+NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
+EVER = (NOON - timedelta(days=30), NOON + timedelta(days=30))
+PIXELS = ("p0", "p1", "p2")
+
+
+class SteppingClock:
+    """One millisecond later at every look."""
+
+    def __init__(self, now: datetime = NOON) -> None:
+        self.now = now
+
+    def __call__(self) -> datetime:
+        self.now += timedelta(milliseconds=1)
+        return self.now
+
+
+def at(seconds: float) -> datetime:
+    return NOON + timedelta(seconds=seconds)
+
+
+def open_writer(folder: Path, **changes: Any) -> JournalWriter:
+    """A started writer that commits only when told to, unless changed."""
+    arguments: dict[str, Any] = {
+        "url": str(folder / "journal"),
+        "spool": folder / "spool",
+        "model": "digits",
+        "task": Task.CLASSIFICATION,
+        "writer_id": "server-1",
+        "durability": "spool",
+        "commit_every": timedelta(hours=1),
+        "commit_bytes": 64_000_000,
+        "clock": SteppingClock(),
+    }
+    writer = JournalWriter(**(arguments | changes))
+    writer.start()
+    return writer
+
+
+def open_journal(folder: Path, task: Task = Task.CLASSIFICATION) -> Journal:
+    return Journal(str(folder / "journal"), "digits", task)
+
+
+def tensor_rows(
+    ids: Sequence[str],
+    time: datetime = NOON,
+    *,
+    version: str = "1",
+    value: float = 0.5,
+    **more: Any,
+) -> PredictionBatch:
+    """Rows of a tensor model with three elements, two classes and a 4-d embedding."""
+    count = len(ids)
+    given: dict[str, Any] = {
+        "features": PIXELS,
+        "matrix": np.full((count, 3), value, np.float32) + np.arange(3, dtype=np.float32),
+        "predictions": ["7"] * count,
+        "probabilities": np.tile(np.float32([0.25, 0.75]), (count, 1)),
+        "embedding": np.tile(np.arange(4, dtype=np.float32), (count, 1)),
+    }
+    return PredictionBatch(
+        ids=ids,
+        time_us=microseconds(time),
+        version=version,
+        tensor=True,
+        latency_us=120,
+        **(given | more),
+    )
+
+
+def column_rows(
+    ids: Sequence[str], columns: dict[str, list[Any]], time: datetime = NOON, **more: Any
+) -> PredictionBatch:
+    """Rows of a model with named columns."""
+    return PredictionBatch(
+        ids=ids,
+        time_us=microseconds(time),
+        features=tuple(columns),
+        columns=columns,
+        tensor=False,
+        latency_us=120,
+        **({"version": "1", "predictions": ["yes"] * len(ids)} | more),
+    )
+
+
+def label(identifier: str, value: str, time: datetime = NOON, **more: str) -> Label:
+    return Label(prediction_id=identifier, value=value, time=time, **more)
+
+
+def ids_of(table: Any) -> list[str]:
+    return table["_prediction_id"].to_pylist()
