@@ -36,8 +36,8 @@ RESULT = "result.json"
 
 @dataclass(frozen=True, kw_only=True)
 class _Envelope:
-    error: str | None = None
-    result: msgspec.Raw | None = None
+    error: str | None
+    result: msgspec.Raw
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,8 +119,8 @@ def read_result(folder: Path, type_: type[S]) -> S | None:
     except FileNotFoundError:
         return None
     envelope = from_json(data, _Envelope)
-    if envelope.result is None:
-        raise JobError(envelope.error or "the job left an empty result")
+    if envelope.error is not None:
+        raise JobError(envelope.error)
     return from_json(bytes(envelope.result), type_)
 
 
@@ -128,9 +128,9 @@ def run_job(folder: Path, type_: type[S], work: Callable[[S], Any]) -> int:
     """The whole of a job's process, given its work; the exit status."""
     try:
         result = work(from_json((folder / SPEC).read_bytes(), type_))
-        envelope = _Envelope(result=msgspec.Raw(to_json(result)))
+        envelope = _Envelope(error=None, result=msgspec.Raw(to_json(result)))
     except HomeostatError as error:
-        envelope = _Envelope(error=str(error))
+        envelope = _Envelope(error=str(error), result=msgspec.Raw(b"null"))
         sys.stderr.write(f"{error}\n{getattr(error, 'tail', '')}\n")
     write_atomically(folder / RESULT, to_json(envelope))
     return int(envelope.error is not None)

@@ -29,7 +29,11 @@ def read(type_: type[T], file: Path, environ: Mapping[str, str]) -> T:
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"not valid TOML: {error}", file=str(file)) from None
+    except OSError as error:
+        raise SettingsError(f"cannot be read: {error.strerror}", file=str(file)) from None
     reader = _Reader(file)
+    if "project" in table:
+        raise reader.fail("project", "no such key: it is the folder of this file")
     table = reader.overridden(type_, table, environ)
     table["project"] = str(file.parent)
     settings: T = reader.dataclass(type_, table, "")
@@ -72,10 +76,10 @@ class _Reader:
     def value(self, hint: Any, value: Any, key: str) -> Any:
         if get_origin(hint) in (Union, types.UnionType):
             return self.value(next(h for h in get_args(hint) if h is not type(None)), value, key)
-        if is_dataclass(hint):
+        if _is_section(hint):
             if not isinstance(value, dict):
                 raise self.fail(key, f"a section [{key}], not {shown(value)}")
-            return self.dataclass(hint, value, f"{key}.")  # type: ignore[arg-type]
+            return self.dataclass(hint, value, f"{key}.")
         if get_origin(hint) is tuple:
             return self.sequence(get_args(hint)[0], value, key)
         if get_origin(hint) is Literal or (isinstance(hint, type) and issubclass(hint, StrEnum)):
@@ -130,8 +134,13 @@ class _Reader:
                 )
             (*section, name), hint = keys[variable]
             target = table.setdefault(section[0], {}) if section else table
-            target[name] = _from_text(hint, text)
+            if isinstance(target, dict):  # else the reader says what is wrong with it
+                target[name] = _from_text(hint, text)
         return table
+
+
+def _is_section(hint: Any) -> bool:
+    return is_dataclass(hint) and hint is not Rate
 
 
 def _overridable(type_: type) -> Iterable[tuple[str, tuple[tuple[str, ...], Any]]]:
@@ -139,8 +148,8 @@ def _overridable(type_: type) -> Iterable[tuple[str, tuple[tuple[str, ...], Any]
         inner = bare(hint)
         if name == "project" or get_origin(inner) is tuple:
             continue
-        if is_dataclass(inner):
-            for key, sub in hints(inner).items():  # type: ignore[arg-type]
+        if _is_section(inner):
+            for key, sub in hints(inner).items():
                 yield f"{PREFIX}{name}_{key}".upper(), ((name, key), bare(sub))
         else:
             yield f"{PREFIX}{name}".upper(), ((name,), inner)

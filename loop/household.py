@@ -18,6 +18,8 @@ import msgspec
 from homeostat.settings import Settings
 from loop.supervisor import Supervised, Supervisor
 
+UI_PATIENCE = 60.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class Addresses:
@@ -73,6 +75,7 @@ def wait_for(url: str, timeout: float) -> bool:
 
 
 def _mlflow_ui(settings: Settings, port: int) -> Supervised:
+    began = time.monotonic()
     bin_folder = Path(sys.executable).parent
     return Supervised(
         name="MLflow's UI",
@@ -92,6 +95,8 @@ def _mlflow_ui(settings: Settings, port: int) -> Supervised:
         ],
         log_file=settings.logs_path / "mlflow.log",
         nice=10,  # a page to look at: it yields to what serves
+        # The loop makes the database; two that migrate it at once get in each other's way.
+        when=lambda: settings.rollout_path.exists() or time.monotonic() - began > UI_PATIENCE,
     )
 
 

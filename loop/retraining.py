@@ -46,6 +46,10 @@ def advance(context: Context, now: datetime) -> None:
         except HomeostatError as error:
             _fail(context, run, error, now)
             return
+        except Exception as error:
+            log.exception("Run %s met an error that is ours.", run.run_id)
+            _fail(context, run, HomeostatError(f"internal error: {error!r}"), now)
+            return
         if following is None or following.stage is run.stage:
             return
         log.info("Run %s: %s", run.run_id, following.stage)

@@ -39,13 +39,15 @@ def open_context(settings: Settings, environ: Mapping[str, str], *, preload: boo
     for folder in (settings.home, settings.jobs_path, settings.runs_path):
         folder.mkdir(parents=True, exist_ok=True)
     frequent = settings.monitor.every < PRELOAD_BELOW
+    instruments = Instruments("loop", CollectorRegistry())
+    instruments.begin(settings.model.name)
     return Context(
         settings=settings,
         state=open_state(settings.state_url),
         registry=Registry(settings),
         journal=Journal(settings.journal_path, settings.model.name, settings.model.task),
         executor=LocalExecutor(environ, PRELOADED if preload and frequent else ()),
-        instruments=Instruments("loop", CollectorRegistry()),
+        instruments=instruments,
         clock=utc_now,
     )
 

@@ -70,7 +70,19 @@ def next_step(status: Status) -> str:
     if active is not None:
         return f"A retraining run is under way: {active.stage}."
     if status.rollout is None:
-        return "No version serves yet."
+        return _first_version(status)
     if not status.loop_alive:
         return "No loop runs: start it with `homeostat up` or `homeostat loop`."
     return "Watching."
+
+
+def _first_version(status: Status) -> str:
+    if not status.runs:
+        return "No version serves yet."
+    last = status.runs[0]
+    gate = status.gates.get(last.run_id)
+    why = last.error or (gate.reason if gate else last.stage.value)
+    return (
+        f"No version serves yet; the last candidate did not make it: {why}. What the program "
+        "printed is in the event retrain.failed. `homeostat retrain` tries again at once."
+    )

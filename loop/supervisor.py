@@ -9,7 +9,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,6 +28,7 @@ class Supervised:
     log_file: Path
     patience: float = 30.0  # seconds from SIGTERM to SIGKILL
     nice: int = 0
+    when: Callable[[], bool] = lambda: True  # not started before
     process: subprocess.Popen[bytes] | None = None
     failures: int = 0
     started_at: float = 0.0
@@ -75,7 +76,7 @@ class Supervisor:
             supervised.failures += 1
             supervised.start_at = now + pause
             supervised.process = None
-        if supervised.process is None and now >= supervised.start_at:
+        if supervised.process is None and now >= supervised.start_at and supervised.when():
             supervised.started_at = now
             supervised.process = self._start(supervised)
 

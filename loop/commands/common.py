@@ -54,7 +54,9 @@ def configure_logging(name: str) -> None:
         format=f"%(asctime)s {name} %(levelname)s %(message)s",
         datefmt="%H:%M:%S",
     )
-    for noisy in ("apscheduler", "httpx", "alembic", "mlflow", "uvicorn", "httpcore"):
+    # A tick that takes longer than the pause between two is no news.
+    logging.getLogger("apscheduler").setLevel(logging.ERROR)
+    for noisy in ("httpx", "alembic", "mlflow", "uvicorn", "httpcore"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
