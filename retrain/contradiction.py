@@ -52,13 +52,14 @@ def contradicted(
     now, now_distance = _neighbours(rows.x, newer, k)
     near = now_distance <= NEAR * np.maximum(then_distance, np.median(then_distance))
     whole = _thinned(whole, OLD_SAMPLE, rng)
-    own, _ = _neighbours(whole.x, whole, k)
+    own, own_distance = _neighbours(whole.x, whole, k)
     if task is Task.REGRESSION:
         return near & _moved(rows.y, then, now, _sigma(whole, own))
     was, still = _share(then, rows.y), _share(now, rows.y)
     changed = near & (was >= WAS_SHARE) & (still <= IS_SHARE)
-    before, _ = _neighbours(newer.x, whole, k)
-    renamed = list(_renamed(newer, before, whole, own))
+    before, distance = _neighbours(newer.x, whole, k)
+    alike = distance <= NEAR * np.quantile(own_distance, 0.95)
+    renamed = list(_renamed(newer.y[alike], before[alike], whole.y, own))
     changed |= np.isin(rows.y, renamed) & ~(near & (still >= WAS_SHARE))
     return np.asarray(changed)
 
@@ -154,15 +155,19 @@ def _numbers_of(labels: NDArray[Any]) -> Matrix:
     return np.asarray(labels, dtype=np.float64)
 
 
-def _renamed(newer: Labelled, then: NDArray[Any], old: Labelled, own: NDArray[Any]) -> set[Any]:
+def _renamed(
+    newer: NDArray[Any], then: NDArray[Any], old: NDArray[Any], own: NDArray[Any]
+) -> set[Any]:
     """Classes whose whole meaning changed: what old rows call so carries another label now.
 
     Seen from a class at once, a change is plain where single neighbourhoods leave doubt.
     """
-    renamed = set()
+    renamed: set[Any] = set()
+    if not len(newer):
+        return renamed
     called, called_own = _majority(then), _majority(own)
-    for label in np.unique(old.y):
-        among, among_own = newer.y[called == label], old.y[called_own == label]
+    for label in np.unique(old):
+        among, among_own = newer[called == label], old[called_own == label]
         if len(among) < LEAST_CALLED or len(among_own) < LEAST_CALLED:
             continue
         _, counts = np.unique(among[among != label], return_counts=True)

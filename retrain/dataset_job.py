@@ -8,15 +8,17 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from homeostat.columns import LABEL, LABEL_TIME, TIME
 from homeostat.errors import NotReady
 from homeostat.jobs import DatasetJob, DatasetResult, write_atomically
 from homeostat.journal.reader import Journal
@@ -28,7 +30,10 @@ from retrain.training_set import contradictions, labelled_rows, split_newest, ti
 logger = logging.getLogger(__name__)
 
 TRAIN, HOLDOUT, CONTRADICTED = "train.parquet", "holdout.parquet", "contradicted.json"
+USED = "used.json"  # up to when the journal was read
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+LATE = 10  # windows before the last training set that are looked through for late labels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,44 +53,74 @@ def build(job: DatasetJob, settings: Settings, *, clock: Callable[[], datetime])
     if old is None:
         raise NotReady("there is nothing to train on: set [model] training_data")
     schema = old.schema if original is None else original.schema
-    features = tables.feature_columns(schema.names, settings.model)
-    journal = _journal_rows(job, settings, schema, features, clock)
-    cut = split_newest(times_us(journal), settings.gate.holdout_share, settings.gate.min_rows).cut
-    new, holdout = (tables.conform(part, schema) for part in (journal[:cut], journal[cut:]))
-    known, dropped = _known_contradictions(job, settings), 0
+    span = _span(job, settings, clock)
+    parts = _parts(job, settings, old, schema, span)
+    known = _known_contradictions(job, settings)
+    dropped = 0
     if job.verdict_kind is VerdictKind.CONCEPT_DRIFT and job.spec is not None:
-        test = _test_rows(settings)
-        found = contradictions(
-            old,
-            new,
-            holdout,
-            test,
-            journal=journal,
-            features=features,
-            target=settings.model.target,
-            task=settings.model.task,
-            rng=np.random.default_rng(0),
-        )
-        dropped = int(found.dropped_old.sum() + found.dropped_new.sum())
-        old, new = (
-            old.filter(pa.array(~found.dropped_old)),
-            new.filter(pa.array(~found.dropped_new)),
-        )
-        rows = {*known.rows, *np.flatnonzero(found.contradicted_test).tolist()}
-        known = Contradicted(test_set_sha256=known.test_set_sha256, rows=tuple(sorted(rows)))
-    train = tables.stack([old, new], schema)
+        parts, known, dropped = _without_contradicted(parts, known, settings)
+    train = tables.stack([parts.old, parts.new], schema)
     room = settings.retrain.max_rows + (len(old) if original is None else len(original))
     train = train[max(0, len(train) - room) :]
     _write_table(output / TRAIN, train)
-    _write_table(output / HOLDOUT, tables.stack([holdout], schema))
+    _write_table(output / HOLDOUT, tables.stack([parts.holdout], schema))
     write_atomically(output / CONTRADICTED, to_json(known))
+    write_atomically(output / USED, to_json(_Used(until_us=span.looked_until_us)))
     return DatasetResult(
         train_rows=len(train),
-        new_rows=len(new),
-        holdout_rows=len(holdout),
+        new_rows=len(parts.new),
+        holdout_rows=len(parts.holdout),
         dropped_rows=dropped,
         contradicted_test_rows=len(known.rows),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Parts:
+    """All in the training data's columns but `journal`, the rows of new and holdout as logged."""
+
+    old: Any
+    new: Any
+    holdout: Any
+    journal: Any
+    features: tuple[str, ...]
+
+
+def _parts(job: DatasetJob, settings: Settings, old: Any, schema: Any, span: _Span) -> _Parts:
+    features = tables.feature_columns(schema.names, settings.model)
+    journal = _journal_rows(job, settings, schema, features, span)
+    cut = split_newest(times_us(journal), settings.gate.holdout_share, settings.gate.min_rows)
+    return _Parts(
+        old=old,
+        new=tables.conform(journal[:cut], schema),
+        holdout=tables.conform(journal[cut:], schema),
+        journal=journal,
+        features=features,
+    )
+
+
+def _without_contradicted(
+    parts: _Parts, known: Contradicted, settings: Settings
+) -> tuple[_Parts, Contradicted, int]:
+    found = contradictions(
+        parts.old,
+        parts.new,
+        parts.holdout,
+        _test_rows(settings),
+        journal=parts.journal,
+        features=parts.features,
+        target=settings.model.target,
+        task=settings.model.task,
+        rng=np.random.default_rng(0),
+    )
+    kept = replace(
+        parts,
+        old=parts.old.filter(pa.array(~found.dropped_old)),
+        new=parts.new.filter(pa.array(~found.dropped_new)),
+    )
+    rows = {*known.rows, *np.flatnonzero(found.contradicted_test).tolist()}
+    dropped = int(found.dropped_old.sum() + found.dropped_new.sum())
+    return kept, replace(known, rows=tuple(sorted(rows))), dropped
 
 
 def read_contradicted(path: Path, test_set: Path | None) -> Contradicted:
@@ -118,31 +153,74 @@ def _old_rows(job: DatasetJob, original: Any | None) -> Any | None:
 
 
 def _journal_rows(
-    job: DatasetJob,
-    settings: Settings,
-    schema: Any,
-    features: tuple[str, ...],
-    clock: Callable[[], datetime],
+    job: DatasetJob, settings: Settings, schema: Any, features: tuple[str, ...], span: _Span
 ) -> Any:
-    """Matured labelled rows of the time asked for, in time order, the newest max_rows."""
+    """Matured labelled rows of the span, in time order, the newest max_rows."""
     model = settings.model
-    journal = Journal(settings.journal_path, model.name, model.task)
     names = features if job.spec is None else job.spec.names
-    start = EPOCH if job.since_us is None else EPOCH + timedelta(microseconds=job.since_us)
-    until = clock() if job.until_us is None else EPOCH + timedelta(microseconds=job.until_us)
-    # A first version has seen no traffic of its own: nothing in the journal is labelled for it.
-    end = start if job.spec is None else until - settings.monitor.label_delay
-    window = journal.window(start, end + timedelta(microseconds=job.spec is not None), names)
+    journal = Journal(settings.journal_path, model.name, model.task)
+    window = journal.window(span.read_from, span.end, names)
     if names != features and len(names) == len(features):
         # A tensor's elements without names of their own are the training data's columns in order.
         renamed = dict(zip(names, features, strict=True))
         window = window.rename_columns([renamed.get(name, name) for name in window.column_names])
+    # What was labelled only after the last training set was built is new as well.
+    new = pc.less_equal(window[LABEL_TIME], span.until)
+    if span.since is not None:
+        late = pc.greater(window[LABEL_TIME], span.since)
+        new = pc.and_kleene(new, pc.or_kleene(pc.greater_equal(window[TIME], span.start), late))
+    window = window.filter(new)
     classes = model.classes or (job.spec.classes if job.spec else ())
     rows = labelled_rows(window, schema, model.target, classes)
-    left_out = len(window) - window["_label"].null_count - len(rows)
+    left_out = len(window) - window[LABEL].null_count - len(rows)
     if left_out:
         logger.warning("%s labels are no values of %s and were left out", left_out, model.target)
     return rows[max(0, len(rows) - settings.retrain.max_rows) :]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Span:
+    """The time of the rows that are new: start <= time < end, labelled until `until`."""
+
+    since: datetime | None  # up to when earlier training sets looked; None: there was none
+    until: datetime
+    start: datetime
+    end: datetime
+    read_from: datetime  # earlier than start: labels come late
+
+    @property
+    def looked_until_us(self) -> int | None:
+        return None if self.until == EPOCH else (self.until - EPOCH) // MICROSECOND
+
+
+def _span(job: DatasetJob, settings: Settings, clock: Callable[[], datetime]) -> _Span:
+    if job.spec is None:  # a first version has seen no traffic of its own
+        return _Span(since=None, until=EPOCH, start=EPOCH, end=EPOCH, read_from=EPOCH)
+    delay = settings.monitor.label_delay
+    until = clock() if job.until_us is None else _moment(job.until_us)
+    end = until - delay + MICROSECOND
+    since_us = _used_until(job) if job.since_us is None else job.since_us
+    if since_us is None:
+        return _Span(since=None, until=until, start=EPOCH, end=end, read_from=EPOCH)
+    since = _moment(since_us)
+    start = since - delay + MICROSECOND
+    read_from = start - LATE * settings.monitor.window
+    return _Span(since=since, until=until, start=start, end=end, read_from=read_from)
+
+
+def _used_until(job: DatasetJob) -> int | None:
+    """Up to when the champion's own training set looked, where the caller does not know."""
+    path = Path(job.base_train).with_name(USED) if job.base_train else None
+    return from_json(path.read_bytes(), _Used).until_us if path and path.exists() else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Used:
+    until_us: int | None
+
+
+def _moment(microseconds: int) -> datetime:
+    return EPOCH + timedelta(microseconds=microseconds)
 
 
 def _known_contradictions(job: DatasetJob, settings: Settings) -> Contradicted:

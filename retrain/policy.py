@@ -135,6 +135,9 @@ def _blocked(history: History, settings: Settings, now: datetime) -> _Choice | N
         return _Choice(Action.NOTHING, "the loop is paused: `homeostat resume` lets it act")
     if history.active_run is not None:
         run = history.active_run
+        if run.stage is Stage.PROPOSED:
+            reason = f"the candidate of run {run.run_id} waits for a person: `homeostat promote`"
+            return _Choice(Action.NOTHING, reason)
         return _Choice(Action.NOTHING, f"run {run.run_id} is under way already ({run.stage})")
     return _rejected_too_often(history, settings, now) or _too_soon(history, settings, now)
 

@@ -17,29 +17,20 @@ from retrain.contradiction import Bools, Labelled, contradicted, encode, onset
 MOST_HOLDOUT = 20_000
 
 
-@dataclass(frozen=True, kw_only=True)
-class Split:
-    """New rows in time order, from `cut` on kept for the gate."""
+def split_newest(times: NDArray[Any], share: float, least: int) -> int:
+    """From which row on the new rows, in time order, are kept for the gate.
 
-    cut: int
-    rows: int
-
-
-def split_newest(times: NDArray[Any], share: float, least: int) -> Split:
-    """Keep the newest part for the gate, so that every row of it is newer than those trained on.
-
-    It holds the share asked for, or `least` rows where half of all is at least that many: with
-    fewer the gate could not decide. Rows of one moment stay together unless they are so many
-    that little would be left to train on.
+    Every row kept is newer than every row trained on. Kept is the share asked for, or `least`
+    rows where half of all is at least that many: with fewer the gate could not decide. Rows of
+    one moment stay together unless they are so many that little would be left to train on.
     """
     rows = len(times)
     wanted = max(int(np.ceil(rows * share)), min(least, rows // 2))
-    wanted = min(wanted, MOST_HOLDOUT)
-    cut = rows - wanted
-    if 0 < cut < rows:
-        together = int(np.searchsorted(times, times[cut], side="left"))
-        cut = together if together >= cut // 2 and rows - together <= MOST_HOLDOUT else cut
-    return Split(cut=cut, rows=rows)
+    cut = rows - min(wanted, MOST_HOLDOUT)
+    if not 0 < cut < rows:
+        return cut
+    together = int(np.searchsorted(times, times[cut], side="left"))
+    return together if together >= cut // 2 and rows - together <= MOST_HOLDOUT else cut
 
 
 @dataclass(frozen=True, kw_only=True)
