@@ -1,4 +1,4 @@
-"""A small network in a cache, a project around it and a real server process, for the server's tests."""
+"""A small network in a cache, a project around it, and a real server process."""
 
 from __future__ import annotations
 

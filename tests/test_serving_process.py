@@ -1,0 +1,213 @@
+"""The server's process: its keys, its end, its models side by side, and what it never imports."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+from serving_kit import (
+    FEATURES,
+    MODEL,
+    Network,
+    Server,
+    add_version,
+    make_project,
+    publish,
+    running,
+)
+
+from homeostat.auth import Scope, add_key, new_key
+from homeostat.client import Client
+from homeostat.errors import AuthError, Unavailable
+from homeostat.journal.reader import Journal
+from homeostat.records import Task
+from homeostat.settings import Settings
+
+ROW = [1.0, 2.0, 3.0, 4.0]
+SLOW = ("mlflow", "evidently", "pandas", "sqlalchemy", "apscheduler", "sklearn", "scipy")
+
+
+@pytest.fixture(scope="module")
+def two_projects(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, Settings]:
+    """One open to whoever is on this machine, one with keys and with fsync before each answer."""
+    folder = tmp_path_factory.mktemp("serving")
+    plain = make_project(folder / "plain")
+    guarded = make_project(
+        folder / "guarded",
+        '[journal]\ndurability = "sync"\n[serving]\nmax_batch_rows = 8\n',
+        model="guarded",
+    )
+    publish(plain, add_version(plain, 1), epoch=1)
+    publish(guarded, add_version(guarded, 2), epoch=1)
+    return plain, guarded
+
+
+@pytest.fixture(scope="module")
+def keys(two_projects: tuple[Settings, Settings]) -> dict[Scope, str]:
+    made = {}
+    for scope in Scope:
+        made[scope], key = new_key(f"for-{scope}", frozenset({scope}))
+        add_key(two_projects[1].keys_path, key)
+    return made
+
+
+@pytest.fixture(scope="module")
+def server(two_projects: tuple[Settings, Settings], keys: dict[Scope, str]) -> Iterator[Server]:
+    plain, guarded = two_projects
+    with running(plain.project, guarded.project) as server:
+        yield server
+
+
+def test_several_models_are_named_by_path(server: Server, keys: dict[Scope, str]) -> None:
+    """Each answers under its name, and the short path says so."""
+    for name, number in ((MODEL, 1), ("guarded", 2)):
+        with Client(server.url, keys[Scope.PREDICT], model=name) as client:
+            answer = client.predict([ROW])
+            assert (answer.model, answer.version) == (name, str(number))
+            assert answer.predictions == tuple(Network(number).expected([ROW])[0])
+    refused = server.predict([ROW])
+    assert refused.status_code == 404
+    assert f"/models/{MODEL}/predict" in refused.json()["detail"]
+
+
+def test_a_large_request_is_split_for_the_model(server: Server, keys: dict[Scope, str]) -> None:
+    """More rows than the model gets at once come back in order, also from its own thread."""
+    rows = [[float(i), 1.0, -2.0, float(-i)] for i in range(50)]
+    with Client(server.url, keys[Scope.PREDICT], model="guarded") as client:
+        assert client.predict(rows).predictions == tuple(Network(2).expected(rows)[0])
+
+
+def test_a_key_opens_what_its_scope_says(server: Server, keys: dict[Scope, str]) -> None:
+    """401 without a valid key, 403 without the scope, and health is open."""
+    calls = {
+        Scope.PREDICT: ("/models/guarded/predict", {"rows": [ROW]}),
+        Scope.LABEL: ("/models/guarded/labels", {"labels": [{"id": "a", "value": 1}]}),
+        Scope.ADMIN: ("/models/guarded/flush", {}),
+    }
+    for needed, (path, body) in calls.items():
+        for token in (None, "hsk_wrong"):
+            headers = {"authorization": f"Bearer {token}"} if token else {}
+            answer = server.http.post(path, json=body, headers=headers)
+            assert answer.status_code == 401
+            assert answer.headers["www-authenticate"] == "Bearer"
+        for scope, token in keys.items():
+            answer = server.http.post(path, json=body, headers={"authorization": f"Bearer {token}"})
+            assert answer.status_code == (200 if scope in (needed, Scope.ADMIN) else 403)
+    assert server.http.get("/health/ready").status_code == 200
+    assert server.http.get("/metrics").status_code == 200  # loopback
+
+
+def test_the_client_says_what_a_key_lacks(server: Server, keys: dict[Scope, str]) -> None:
+    """An AuthError with the status, not a bare HTTP error."""
+    key = keys[Scope.LABEL]
+    with (
+        Client(server.url, key, model="guarded") as client,
+        pytest.raises(AuthError, match="predict") as caught,
+    ):
+        client.predict([ROW])
+    assert caught.value.status == 403
+
+
+def test_the_process_imports_nothing_slow(server: Server) -> None:
+    """Neither at import nor while it loads, predicts and takes labels."""
+    program = (
+        "import sys, serving.__main__, serving.server, homeostat.model_runtime.torch_program\n"
+        "import homeostat.client\n"
+        f"print([name for name in {SLOW!r} if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+    maps = Path(f"/proc/{server.process.pid}/maps")
+    if maps.exists():  # the running process has mapped none of their compiled parts
+        mapped = maps.read_text()
+        assert "pyarrow" in mapped
+        assert not [name for name in SLOW if f"site-packages/{name}/" in mapped]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Settings:
+    project = make_project(tmp_path / "project", '[journal]\ncommit_every = "1h"\n')
+    publish(project, add_version(project, 1), epoch=1)
+    return project
+
+
+def test_sigterm_answers_what_is_open_and_keeps_it(project: Settings) -> None:
+    """A request whose body is still on its way is answered, journalled, and the status is 0."""
+    body = json.dumps({"rows": [ROW], "ids": ["last-one"]}).encode()
+    half_sent = threading.Event()
+
+    def slowly() -> Iterator[bytes]:
+        yield body[:10]
+        half_sent.set()
+        time.sleep(1)  # the signal comes in between
+        yield body[10:]
+
+    with running(project.project) as server:
+        answers: list[httpx.Response] = []
+        caller = threading.Thread(
+            target=lambda: answers.append(server.http.post("/predict", content=slowly()))
+        )
+        caller.start()
+        assert half_sent.wait(30)
+        time.sleep(0.2)
+        server.process.send_signal(signal.SIGTERM)
+        caller.join(60)
+        assert server.process.wait(60) == 0
+        assert answers[0].status_code == 200
+        assert "ready in" in server.log.read_text()
+    assert not (project.home / "serving.json").exists()
+    now, hour = datetime.now(UTC), timedelta(hours=1)
+    reader = Journal(project.journal_path, MODEL, Task.CLASSIFICATION)
+    window = reader.window(now - hour, now + hour, FEATURES)
+    assert window["_prediction_id"].to_pylist() == ["last-one"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "says"),
+    [
+        ({"HOMEOSTAT_SERVING_HOST": "0.0.0.0"}, "there are no keys"),
+        ({"HOMEOSTAT_SERVING_PORT": "{taken}"}, "cannot listen"),
+        ({"HOMEOSTAT_SERVING_PORT": "many"}, "serving.port"),
+    ],
+)
+def test_a_start_that_may_not_be_is_refused(
+    tmp_path: Path, environment: dict[str, str], says: str
+) -> None:
+    """One plain line says why, the status is 1, and nothing listens."""
+    make_project(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        settings = {key: value.format(taken=port) for key, value in environment.items()}
+        done = subprocess.run(
+            [sys.executable, "-m", "serving", "--project", str(tmp_path)],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "HOMEOSTAT_SERVING_PORT": "0", **settings},
+        )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_client_says_when_nobody_is_there() -> None:
+    """Unavailable: the same call may work later."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with Client(f"http://127.0.0.1:{port}") as client:
+        assert not client.ready()
+        with pytest.raises(Unavailable):
+            client.predict([ROW])
