@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
+import json
 import secrets
 import tomllib
 from dataclasses import dataclass
@@ -93,7 +94,8 @@ def add_key(path: Path, key: Key) -> None:
     path.touch(mode=0o600)
     scopes = ", ".join(f'"{scope}"' for scope in sorted(key.scopes))
     with path.open("a") as file:
-        file.write(f'[[keys]]\nname = "{key.name}"\nsha256 = "{key.sha256}"\nscopes = [{scopes}]\n')
+        name = json.dumps(key.name, ensure_ascii=False)  # a JSON string is one in TOML too
+        file.write(f'[[keys]]\nname = {name}\nsha256 = "{key.sha256}"\nscopes = [{scopes}]\n')
 
 
 def require_keys_beyond_loopback(host: str, keys: Keyring, section: str) -> None:

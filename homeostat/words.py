@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from datetime import timedelta
@@ -28,28 +29,33 @@ class Rate:
 
 def parse_duration(text: str) -> timedelta:
     cleaned = text.strip().lower()
-    position, seconds = 0, 0.0
-    while match := _PART.match(cleaned, position):
-        seconds += float(match[1]) * _UNITS[match[2]]
-        position = match.end()
-        while position < len(cleaned) and cleaned[position] == " ":
-            position += 1
+    position, duration = 0, timedelta(0)
+    try:
+        while match := _PART.match(cleaned, position):
+            duration += timedelta(seconds=float(match[1]) * _UNITS[match[2]])
+            position = match.end()
+            while position < len(cleaned) and cleaned[position] == " ":
+                position += 1
+    except OverflowError:
+        raise ValueError(
+            f'a duration of less than {timedelta.max.days} days, not "{text}"'
+        ) from None
     if not cleaned or position != len(cleaned):
         raise ValueError(f'a duration such as "30s", "5m", "1h30m" or "7d", not "{text}"')
-    return timedelta(seconds=seconds)
+    return duration
 
 
 def format_duration(duration: timedelta) -> str:
-    seconds = duration.total_seconds()
-    if seconds < 1:
-        return f"{seconds * 1000:g}ms"
+    """The shortest words; parse_duration reads the same duration from them."""
+    if duration < timedelta(seconds=1):
+        return f"{duration / timedelta(milliseconds=1):g}ms"
     parts = []
     for unit in ("d", "h", "m"):
-        count, seconds = divmod(seconds, _UNITS[unit])
+        count, duration = divmod(duration, timedelta(seconds=_UNITS[unit]))
         if count:
-            parts.append(f"{count:g}{unit}")
-    if seconds or not parts:
-        parts.append(f"{seconds:g}s")
+            parts.append(f"{count}{unit}")
+    if duration or not parts:
+        parts.append(f"{duration.total_seconds():.6f}".rstrip("0").rstrip(".") + "s")
     return "".join(parts)
 
 
@@ -62,7 +68,7 @@ def parse_rate(text: str) -> Rate:
         rate = Rate(float(count), parse_duration(period if period[:1].isdigit() else f"1{period}"))
     except ValueError:
         raise ValueError(f'a rate such as "1 per 30d" or "2 per d", not "{text}"') from None
-    if rate.count <= 0 or rate.per <= timedelta(0):
+    if not 0 < rate.count < math.inf or rate.per <= timedelta(0):
         raise ValueError(f'a rate above zero, not "{text}"')
     return rate
 
@@ -76,3 +82,9 @@ def parse_size(text: str) -> Size:
     if not match:
         raise ValueError(f'a size such as "64MB" or "2GB", not "{text}"')
     return Size(float(match[1]) * _SIZES[match[2]])
+
+
+def format_size(size: int) -> str:
+    """In the largest unit that says it exactly."""
+    name = max((n for n, unit in _SIZES.items() if size % unit == 0), key=_SIZES.__getitem__)
+    return f"{size // _SIZES[name]}{name.upper()}"

@@ -12,9 +12,9 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
-from homeostat.errors import StateUnavailable
+from homeostat.errors import SettingsError, StateUnavailable
 
 # Beside MLflow's own `alembic_version` when both live in one PostgreSQL schema.
 VERSION_TABLE = "homeostat_alembic_version"
@@ -44,18 +44,28 @@ class State:
 
 
 def open_state(url: str) -> State:
-    """Connect and bring the schema to the newest version."""
-    parsed = make_url(url)
-    if parsed.get_backend_name() == "sqlite" and parsed.database:
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(parsed, pool_pre_ping=True)
-    if engine.dialect.name == "sqlite":
-        _prepare_sqlite(engine)
+    """Connect and bring the schema to the newest version.
+
+    Raises SettingsError for a URL that cannot be right, StateUnavailable for one that may be later.
+    """
+    engine = _engine(url)
     try:
+        if engine.dialect.name == "sqlite":
+            _prepare_sqlite(engine)
         _migrate(engine)
-    except OperationalError as error:
+    except (DBAPIError, OSError) as error:
         raise _away(engine, error) from error
     return State(engine)
+
+
+def _engine(url: str) -> Engine:
+    try:
+        return create_engine(make_url(url), pool_pre_ping=True)
+    except ModuleNotFoundError as error:
+        message = f"needs the package {error.name}: pip install 'homeostat[postgres]'"
+    except ArgumentError:  # also for databases SQLAlchemy does not know
+        message = "not the URL of a database; such as postgresql+psycopg://user@host/name"
+    raise SettingsError(message, key="state.url")
 
 
 def _away(engine: Engine, error: Exception) -> StateUnavailable:
@@ -67,13 +77,16 @@ def _away(engine: Engine, error: Exception) -> StateUnavailable:
 
 
 def _prepare_sqlite(engine: Engine) -> None:
+    if engine.url.database:
+        Path(engine.url.database).parent.mkdir(parents=True, exist_ok=True)
+
     @event.listens_for(engine, "connect")
     def _pragmas(connection, _record):  # type: ignore[no-untyped-def]
         connection.isolation_level = None  # so that BEGIN IMMEDIATE below is ours
         cursor = connection.cursor()
+        cursor.execute("PRAGMA busy_timeout=10000")
         cursor.execute("PRAGMA journal_mode=WAL")
         cursor.execute("PRAGMA synchronous=FULL")  # a promotion survives power loss
-        cursor.execute("PRAGMA busy_timeout=10000")
         cursor.close()
 
     @event.listens_for(engine, "begin")
