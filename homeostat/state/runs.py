@@ -15,16 +15,20 @@ from homeostat.state.schema import decisions, runs
 
 
 def decide(tx: Connection, decision: Decision) -> None:
-    tx.execute(
-        insert(decisions).values(
-            decision_id=decision.decision_id,
-            model=decision.model,
-            check_id=decision.check_id,
-            action=decision.action.value,
-            created_at=decision.created_at,
-            record=to_json(decision).decode(),
+    """Raises Conflict when the check was decided upon before."""
+    try:
+        tx.execute(
+            insert(decisions).values(
+                decision_id=decision.decision_id,
+                model=decision.model,
+                check_id=decision.check_id,
+                action=decision.action.value,
+                created_at=decision.created_at,
+                record=to_json(decision).decode(),
+            )
         )
-    )
+    except IntegrityError:
+        raise Conflict(f"check {decision.check_id} was decided upon already") from None
 
 
 def newest_decisions(tx: Connection, model: str, limit: int = 20) -> list[Decision]:
