@@ -122,4 +122,8 @@ def _raw_model(pyfunc: Any) -> Any:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    status = main(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Whoever closes a model waits for this; what the libraries tidy up takes them seconds.
+    os._exit(status)
