@@ -10,6 +10,7 @@ import sys
 from collections.abc import MutableMapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import uvloop
 
 from homeostat.errors import HomeostatError
@@ -37,6 +38,8 @@ def main(arguments: Sequence[str], environ: MutableMapping[str, str]) -> int:
         # beside each of the others would cost more than the model itself
         threads = max(settings.serving.threads for settings in projects)
         environ.setdefault("OMP_NUM_THREADS", str(threads))
+        # what becomes infinite as a float32 is found, and its caller told: no warning needed
+        np.seterr(over="ignore")
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(projects))
     except HomeostatError as error:

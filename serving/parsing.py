@@ -90,20 +90,16 @@ class RowReader:
         return ways
 
     def _from_lists(self, rows: Sequence[Sequence[float]]) -> Rows:
-        matrix = self._matrix(rows)
+        matrix = np.array(rows, dtype=self._check.dtype)
         if matrix.ndim != 2:
             raise _Unfit
         return self._checked(matrix)
 
     def _from_nested(self, rows: Any) -> Rows:
-        matrix = self._matrix(rows)
+        matrix = np.array(rows, dtype=self._check.dtype)
         if matrix.shape[1:] != self._shape:
             raise _Unfit
         return self._checked(matrix.reshape(len(matrix), -1))
-
-    def _matrix(self, rows: Any) -> Matrix:
-        with np.errstate(over="ignore"):  # what becomes infinite is found by _checked
-            return np.array(rows, dtype=self._check.dtype)
 
     def _checked(self, matrix: Matrix) -> Rows:
         count, width = matrix.shape

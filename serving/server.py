@@ -132,6 +132,8 @@ def listen(host: str, port: int) -> socket.socket:
 
 def address(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
+    # what listens everywhere is reached from this machine by loopback
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
@@ -188,7 +190,7 @@ def _ignore_signals_that_uvicorn_repeats() -> None:
 
 async def _tell_when_ready(models: Mapping[str, ServedModel]) -> None:
     while any(model.current is None for model in models.values()):
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.02)
     versions = ", ".join(
         f"model {name} version {model.ready().ref.version}" for name, model in models.items()
     )
