@@ -62,7 +62,7 @@ def sync_command(url: str, token_env: str, prune: bool, dry_run: bool) -> None:
     if not token:
         raise click.ClickException(f"put a service account's token into the variable {token_env}")
     for change in sync(url, token, dry_run=dry_run, prune=prune):
-        click.echo(f"{change.action:10} {change.uid}  {change.title}")
+        click.echo(str(change))
 
 
 if __name__ == "__main__":

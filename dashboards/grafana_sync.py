@@ -35,6 +35,9 @@ class Change:
     title: str
     action: str  # created, updated, unchanged, deleted, stale, not_ours
 
+    def __str__(self) -> str:
+        return f"{self.action:9}  {self.uid}  {self.title}"
+
 
 def sync(url: str, token: str, *, dry_run: bool, prune: bool) -> list[Change]:
     """Make Grafana's dashboards what the package ships.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -79,6 +81,19 @@ def test_processes_that_open_and_write_at_once_do_not_disturb_each_other(tmp_pat
     state.close()
     assert len({event.data["by"] for event in written}) == 3
     assert sorted(event.data["seen"] for event in written) == list(range(90))
+
+
+def test_opening_waits_for_whoever_writes_into_a_fresh_file(tmp_path: Path) -> None:
+    """SQLite itself would fail at once here, instead of waiting."""
+    first = sqlite3.connect(tmp_path / "state.db", isolation_level=None, check_same_thread=False)
+    first.execute("BEGIN IMMEDIATE")
+    first.execute("CREATE TABLE mine (number INTEGER)")
+    threading.Timer(0.3, first.execute, ["COMMIT"]).start()
+    state = open_state(f"sqlite:///{tmp_path}/state.db")
+    with state.engine.connect() as connection:
+        assert "mine" in inspect(connection).get_table_names()
+    state.close()
+    first.close()
 
 
 def test_a_database_that_goes_away_is_told_and_comes_back(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -85,7 +87,7 @@ def _prepare_sqlite(engine: Engine) -> None:
         connection.isolation_level = None  # so that BEGIN IMMEDIATE below is ours
         cursor = connection.cursor()
         cursor.execute("PRAGMA busy_timeout=10000")
-        cursor.execute("PRAGMA journal_mode=WAL")
+        _write_ahead(cursor)
         cursor.execute("PRAGMA synchronous=FULL")  # a promotion survives power loss
         cursor.close()
 
@@ -94,6 +96,17 @@ def _prepare_sqlite(engine: Engine) -> None:
         # Take the write lock at once: a transaction that reads and then writes
         # would otherwise fail with "database is locked" when two processes do it.
         connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _write_ahead(cursor: sqlite3.Cursor) -> None:
+    """Only one of a fresh file's first openers can switch it, and SQLite lets none wait."""
+    for _ in range(200):
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError:
+            time.sleep(0.05)
+    cursor.execute("PRAGMA journal_mode=WAL")
 
 
 def _migrate(engine: Engine) -> None:
