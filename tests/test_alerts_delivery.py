@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -13,10 +14,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from prometheus_client import CollectorRegistry
 from standardwebhooks import Webhook
 
@@ -51,7 +56,7 @@ class Receiver:
     def ids(self) -> list[str]:
         return [headers["webhook-id"] for headers, _ in self.requests]
 
-    def start(self) -> ThreadingHTTPServer:
+    def start(self, tls: Path | None = None) -> ThreadingHTTPServer:
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -72,6 +77,10 @@ class Receiver:
 
         server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
         self.port = server.server_port
+        if tls is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(tls)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         return server
 
@@ -356,3 +365,52 @@ def test_a_forged_request_is_refused(state: State, receiver: Receiver) -> None:
         with pytest.raises(AuthError) as raised:
             verify(headers, forged, secret)
         assert raised.value.status == 401
+
+
+def certificate(folder: Path) -> Path:
+    """A key and a certificate for 127.0.0.1 that nobody but its own file vouches for."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - HOUR)
+        .not_valid_after(now + HOUR)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+    kind = serialization.PrivateFormat.PKCS8
+    file = folder / "certificate.pem"
+    file.write_bytes(key.private_bytes(pem, kind, plain) + made.public_bytes(pem))
+    return file
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_https_goes_only_to_whom_a_certificate_vouches_for(
+    state: State, tmp_path: Path, trusted: bool
+) -> None:
+    """A private authority is trusted by SSL_CERT_FILE; a stranger's answer is no delivery."""
+    receiver = Receiver()
+    server = receiver.start(tls=certificate(tmp_path))
+    House(state).tell()
+    environ = {"SSL_CERT_FILE": str(tmp_path / "certificate.pem")} if trusted else {}
+    url = receiver.url.replace("http:", "https:")
+    subprocess.run(
+        [sys.executable, "-c", CHILD, str(state.engine.url), url, SECRET],
+        cwd=Path(__file__).parent.parent,
+        env=os.environ | environ,
+        check=True,
+    )
+    server.shutdown()
+    server.server_close()
+    with state.begin() as tx:
+        waiting = events.due(tx, datetime.now(UTC) + HOUR)
+    assert (len(receiver.requests), len(waiting)) == ((1, 0) if trusted else (0, 1))
