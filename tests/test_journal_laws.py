@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from journal_kit import (
     EVER,
@@ -107,7 +107,10 @@ def do(real: Journalled, model: Model, step: int, doing: tuple[str, list[str], A
 
 
 @settings(
-    max_examples=12, deadline=timedelta(seconds=60), suppress_health_check=[HealthCheck.too_slow]
+    max_examples=12,
+    deadline=timedelta(seconds=60),
+    suppress_health_check=[HealthCheck.too_slow],
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # shrinking would take minutes
 )
 @given(
     doings=st.lists(operations, min_size=3, max_size=14),
