@@ -135,10 +135,13 @@ def _done(context: Context, verdict: Verdict, now: datetime) -> None:
     with context.state.begin() as tx:
         check = checks.get(tx, verdict.check_id)
         before = checks.last_kind(tx, context.model, check.scheduled_at) if check else None
+        rollout = rollouts.current(tx, context.model)
+        stale = rollout is None or rollout.champion.version != verdict.version
         checks.finish(tx, verdict, now)
         if verdict.rebased:
             _keep_reference(context, tx, verdict, now)
-        _tell(tx, verdict, before, now)
+        if not stale:
+            _tell(tx, verdict, before, now)
     measuring.check_done(context, verdict, now)
     log.info("Check %s: %s. %s", verdict.check_id, verdict.kind, verdict.reason)
 

@@ -43,6 +43,11 @@ def decide_first(context: Context, now: datetime) -> None:
 
 def _decide(context: Context, check: Check, now: datetime) -> None:
     with context.state.begin() as tx:
+        rollout = rollouts.current(tx, context.model)
+        if rollout is None or rollout.champion.version != check.version:
+            # It ended after a promotion: it blames a version that serves no more.
+            checks.mark_decided(tx, check.check_id)
+            return
         decision = policy.decide(
             check.verdict,
             _history(context, tx, check.scheduled_at),
