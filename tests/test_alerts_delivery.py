@@ -170,6 +170,19 @@ def test_a_receiver_that_fails_is_tried_again(state: State, receiver: Receiver) 
     assert (house.attempts("failed"), house.attempts("delivered"), house.waiting) == (1, 1, 0)
 
 
+def test_one_failure_spares_the_other_events_their_attempts(
+    state: State, receiver: Receiver
+) -> None:
+    """A receiver that just failed is not asked again for the next event in line."""
+    receiver.answers = [(500, {})]
+    house = House(state, endpoint(receiver))
+    for _ in range(3):
+        house.tell()
+    assert house.run() == 1
+    assert house.run() == 0
+    assert house.run(later=timedelta(seconds=10)) == 3
+
+
 def test_a_redirect_is_not_followed(state: State, receiver: Receiver) -> None:
     """A 302 is a failure: nobody but the settings says where events go."""
     receiver.answers = [(302, {"location": receiver.url + "/elsewhere"})]
