@@ -22,7 +22,8 @@ from homeostat.records import Task
 LEAST_NEWER = 30  # fewer newer rows contradict nothing
 OLD_SAMPLE = 20_000  # old rows asked at most; more would only take longer
 NEAR = 1.5  # times the distance of the old neighbours
-WAS_SHARE, IS_SHARE = 0.6, 0.3  # of neighbours that carry the row's label, then and now
+WAS_SHARE, IS_SHARE = 0.7, 0.3  # of neighbours that carry the row's label, then and now
+FALL = 0.35  # of the share of a class that still carries its label, when it was renamed
 LEAST_CALLED = 8  # newer rows that old ones call by a class, to judge the whole class
 
 Matrix = NDArray[np.float64]
@@ -57,6 +58,7 @@ def contradicted(
         return near & _moved(rows.y, then, now, _sigma(whole, own))
     was, still = _share(then, rows.y), _share(now, rows.y)
     changed = near & (was >= WAS_SHARE) & (still <= IS_SHARE)
+    changed &= (now == _majority(now)[:, None]).mean(axis=1) >= WAS_SHARE
     before, distance = _neighbours(newer.x, whole, k)
     alike = distance <= NEAR * np.quantile(own_distance, 0.95)
     renamed = list(_renamed(newer.y[alike], before[alike], whole.y, own))
@@ -173,7 +175,7 @@ def _renamed(
         _, counts = np.unique(among[among != label], return_counts=True)
         still, used = (among == label).mean(), (among_own == label).mean()
         other = counts.max() / len(among) if len(counts) else 0.0
-        if used >= 0.5 and still <= IS_SHARE and other >= 0.5:
+        if used - still >= FALL and still < 0.4 and other >= 0.5:
             renamed.add(label)
     return renamed
 
