@@ -11,10 +11,10 @@ from datetime import datetime
 
 from homeostat.errors import Conflict
 from homeostat.records import Rollout
+from homeostat.registry.feature_names import feature_names
 from homeostat.state import rollouts
 from loop import retrain_jobs
 from loop.context import Context
-from loop.features import feature_names
 from loop.retrain_jobs import measured_folder
 from retrain import promotion, publish
 

@@ -16,10 +16,10 @@ from homeostat import events as types
 from homeostat.errors import Conflict, HomeostatError, TrainingError, Unavailable
 from homeostat.executor import Exit, read_exit
 from homeostat.records import Action, GateOutcome, GateReport, Mode, Run, Stage, VersionRef
+from homeostat.registry.feature_names import feature_names
 from homeostat.state import controls, events, rollouts, runs
 from loop import measuring, retrain_jobs
 from loop.context import Context
-from loop.features import feature_names
 from loop.retrain_jobs import folder_of
 from retrain import program, promotion
 

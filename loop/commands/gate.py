@@ -8,10 +8,10 @@ import click
 
 from homeostat.identifiers import uuid7
 from homeostat.records import Action, Decision
+from homeostat.registry.feature_names import feature_names
 from homeostat.state import rollouts, runs
 from loop import deciding
 from loop.commands.common import actor, environ, follow, settings_of, show_gate
-from loop.features import feature_names
 from loop.running import open_context, utc_now
 
 
