@@ -111,7 +111,7 @@ class MonitorSettings:
         float, "how many times the reference's range a number may lie outside it"
     ] = 3.0
     report_rows: Annotated[int, "rows of window and reference in an Evidently report"] = 2000
-    keep_reports: Annotated[int, "newest reports kept"] = 200
+    keep_reports: Annotated[int, "newest reports kept"] = 100
     time_limit: Annotated[timedelta, "a check that takes longer is ended"] = timedelta(seconds=600)
 
 
@@ -127,6 +127,7 @@ class RetrainSettings:
         seconds=6 * 3600
     )
     budget: Annotated[Rate, "most runs in a time"] = Rate(4, timedelta(days=1))
+    confirmations: Annotated[int, "checks in a row that must find harm before a run starts"] = 2
     max_rejections: Annotated[int, "so many rejected candidates in a row, then a person"] = 3
     time_limit: Annotated[timedelta, "a program that takes longer is ended"] = timedelta(
         seconds=4 * 3600

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from homeostat import events as types
 from homeostat.identifiers import uuid7
-from homeostat.records import Action, Decision, Run, Stage, Verdict, VersionRef
+from homeostat.records import Action, Decision, Run, Stage, Verdict, VerdictKind, VersionRef
 from homeostat.state import checks, controls, events, rollouts, runs
 from homeostat.state.checks import Check
 from loop import measuring
@@ -61,15 +61,22 @@ def _decide(context: Context, check: Check, now: datetime) -> None:
 
 def _history(context: Context, tx: Connection, before: datetime) -> policy.History:
     newest = checks.newest(tx, context.model, REMEMBERED)
+    rollout = rollouts.current(tx, context.model)
+    champion = rollout.champion.version if rollout else None
     asked = runs.last_decision(tx, context.model, Action.ASK)
     return policy.History(
         mode=context.settings.mode,
         runs=tuple(runs.newest(tx, context.model, REMEMBERED)),
         active_run=runs.active(tx, context.model),
         paused=controls.control(tx, context.model).paused,
-        has_champion=rollouts.current(tx, context.model) is not None,
+        has_champion=champion is not None,
         recent_kinds=tuple(
-            check.verdict.kind for check in newest if check.verdict and check.scheduled_at < before
+            check.verdict.kind
+            for check in newest
+            if check.verdict
+            and check.scheduled_at < before
+            and check.version == champion
+            and check.verdict.kind is not VerdictKind.NO_DATA
         ),
         asked_at=asked.created_at if asked else None,
     )

@@ -25,12 +25,19 @@ from homeostat.journal.reader import Journal
 from homeostat.records import VerdictKind, from_json, to_json
 from homeostat.settings import Settings
 from retrain import tables
-from retrain.training_set import contradictions, labelled_rows, split_newest, times_us
+from retrain.training_set import (
+    contradictions,
+    first_changed_row,
+    labelled_rows,
+    split_newest,
+    times_us,
+)
 
 logger = logging.getLogger(__name__)
 
 TRAIN, HOLDOUT, CONTRADICTED = "train.parquet", "holdout.parquet", "contradicted.json"
 USED = "used.json"  # up to when the journal was read
+HARM = (VerdictKind.HARMFUL_SHIFT, VerdictKind.CONCEPT_DRIFT)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 LATE = 10  # windows before the last training set that are looked through for late labels
@@ -84,18 +91,26 @@ class _Parts:
     holdout: Any
     journal: Any
     features: tuple[str, ...]
+    start: int  # the first row of the journal after the change
 
 
 def _parts(job: DatasetJob, settings: Settings, old: Any, schema: Any, span: _Span) -> _Parts:
     features = tables.feature_columns(schema.names, settings.model)
     journal = _journal_rows(job, settings, schema, features, span)
-    cut = split_newest(times_us(journal), settings.gate.holdout_share, settings.gate.min_rows)
+    start = 0
+    if job.spec is not None and job.verdict_kind in HARM:
+        start = first_changed_row(journal, settings.model.task, job.spec.version)
+    # Only rows from after the change are shared between training and gate: the newest part of
+    # all would be all of them when the change is young, and the candidate would not see it.
+    gate = settings.gate
+    cut = start + split_newest(times_us(journal)[start:], gate.holdout_share, gate.min_rows)
     return _Parts(
         old=old,
         new=tables.conform(journal[:cut], schema),
         holdout=tables.conform(journal[cut:], schema),
         journal=journal,
         features=features,
+        start=start,
     )
 
 
@@ -107,7 +122,7 @@ def _without_contradicted(
         parts.new,
         parts.holdout,
         _test_rows(settings),
-        journal=parts.journal,
+        start=parts.start,
         features=parts.features,
         target=settings.model.target,
         task=settings.model.task,

@@ -26,7 +26,8 @@ class History:
     paused: bool = False
     runs: tuple[Run, ...] = ()  # newest first; at least those of the budget's period
     active_run: Run | None = None
-    recent_kinds: tuple[VerdictKind, ...] = ()  # of the checks before this one, newest first
+    # Of the champion's checks before this one, newest first, those without data left out.
+    recent_kinds: tuple[VerdictKind, ...] = ()
     asked_at: datetime | None = None  # when a person was last asked, so as not to nag
 
 
@@ -46,9 +47,9 @@ def decide(
 ) -> Decision:
     """What follows from a check; `verdict` is None when only the bootstrap is in question.
 
-    One check suffices: the verdict is calibrated to the project's false-alarm budget, a wrong
-    training costs one run of the budget, and the gate stands between it and production. Waiting
-    for a second check would double the time in which a bad champion serves.
+    Harm has to be found by `retrain.confirmations` checks in a row. The first one to see a change
+    has few rows from after it in its window; the next brings what a candidate can learn from, and
+    what passes by itself in the meantime costs no training.
     """
     choice = _choose(verdict, history, settings, now)
     return Decision(
@@ -108,6 +109,11 @@ def _answer_harm(verdict: Verdict, history: History, settings: Settings, now: da
         return _Choice(
             Action.ALERT, f"{verdict.reason}; nothing can be retrained without [retrain] command"
         )
+    agreed, wanted = 1 + _leading(history.recent_kinds, _HARMFUL), settings.retrain.confirmations
+    if agreed < wanted:
+        return _Choice(
+            Action.ALERT, f"{verdict.reason}; check {agreed} of {wanted} that have to agree"
+        )
     blocked = _blocked(history, settings, now)
     if history.mode is Mode.OBSERVE:
         would = "wait" if blocked else "retrain"
@@ -119,7 +125,7 @@ def _answer_harm(verdict: Verdict, history: History, settings: Settings, now: da
 
 
 def _answer_doubt(verdict: Verdict, history: History, now: datetime) -> _Choice:
-    in_a_row = 1 + _leading(history.recent_kinds, VerdictKind.UNDETERMINED)
+    in_a_row = 1 + _leading(history.recent_kinds, (VerdictKind.UNDETERMINED,))
     if in_a_row < PERSISTED or _asked_lately(history, now):
         return _Choice(Action.ALERT, verdict.reason)
     return _Choice(
@@ -199,10 +205,10 @@ def _began_before(runs: Sequence[Run], time: datetime | None) -> bool:
     return not runs or (time is not None and runs[0].created_at <= time)
 
 
-def _leading(kinds: Sequence[VerdictKind], kind: VerdictKind) -> int:
+def _leading(kinds: Sequence[VerdictKind], wanted: Sequence[VerdictKind]) -> int:
     count = 0
-    for other in kinds:
-        if other is not kind:
+    for kind in kinds:
+        if kind not in wanted:
             break
         count += 1
     return count

@@ -66,6 +66,9 @@ def environment(
     child["PATH"] = f"{ours}:{parent['PATH']}" if parent.get("PATH") else ours
     child["PYTHONUNBUFFERED"] = "1"  # the last lines are wanted even when it has to be killed
     child["MLFLOW_TRACKING_URI"] = tracking_uri
+    if settings.registry.tracking_uri is None:
+        # Else an experiment that the program makes keeps its files in the folder it runs in.
+        child["_MLFLOW_SERVER_ARTIFACT_ROOT"] = settings.artifacts_path.as_uri()
     child["MLFLOW_EXPERIMENT_NAME"] = experiment
     child["MLFLOW_RUN_CONTEXT"] = msgspec.json.encode({RUN_TAG: tag}).decode()
     return child

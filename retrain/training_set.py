@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from homeostat.columns import LABEL, PREDICTION, TIME
+from homeostat.columns import LABEL, PREDICTION, TIME, VERSION
 from homeostat.records import Task
 from retrain import tables
 from retrain.contradiction import Bools, Labelled, contradicted, encode, onset
@@ -48,7 +48,7 @@ def contradictions(
     holdout: Any,
     test: Any | None,
     *,
-    journal: Any,
+    start: int,
     features: tuple[str, ...],
     target: str,
     task: Task,
@@ -56,12 +56,11 @@ def contradictions(
 ) -> Selection:
     """Look for old rows that the labels from after the change contradict.
 
-    `new` and `holdout` are in the training data's columns, `journal` holds the same rows as they
-    were logged, in time order: the champion's errors on them tell when the change came. Rows of
+    `start` is the first row of `new` and `holdout`, one after the other in time order, from after
+    the change. Rows of
     the holdout help to judge test rows but choose no training row: what the candidate is trained
     on may not know the answers it will be asked for.
     """
-    start = onset(_errors(journal, task))
     parts = [old, new, holdout, *([test] if test is not None else [])]
     matrices = encode([tables.column_arrays(part, features) for part in parts], features)
     labelled = [
@@ -103,6 +102,16 @@ def labelled_rows(window: Any, schema: Any, target: str, classes: tuple[str, ...
 
 def times_us(rows: Any) -> NDArray[np.int64]:
     return np.asarray(rows[TIME].cast(pa.timestamp("us", tz="UTC")).cast(pa.int64()).to_numpy())
+
+
+def first_changed_row(journal: Any, task: Task, version: str) -> int:
+    """Since when the champion errs more, by its errors on labelled rows in time order.
+
+    0 where no rise is to be seen. Rows that another version answered tell nothing of it.
+    """
+    own = np.flatnonzero(np.array(journal[VERSION].to_pylist(), dtype=object) == version)
+    first = onset(_errors(journal.take(own), task))
+    return int(own[first]) if first else 0
 
 
 def _errors(journal: Any, task: Task) -> NDArray[np.float64]:

@@ -50,7 +50,7 @@ def test_a_program_that_fails_leaves_the_champion(
     assert "MY_PASSWORD" not in event.data["tail"]
     assert status.rollout.epoch == 1
     with Client(kit.address(project, "serving")) as client:
-        assert client.models()[0]["version"] == "1"
+        assert client.models()[0]["serving"]["version"] == "1"
 
 
 def test_the_server_answers_while_the_state_database_is_away(project: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from alerts.verify import verify
 from homeostat.client import Client
-from homeostat.errors import AuthError
+from homeostat.errors import AuthError, HomeostatError
 
 SECRET = "whsec_" + "aG9tZW9zdGF0LXRlc3RzLWhvbWVvc3RhdC10ZXN0cw=="
 
@@ -78,7 +78,7 @@ class Production(threading.Thread):
                 self.client.labels(
                     [{"id": i, "value": v} for i, v in zip(answer.ids, truth, strict=True)]
                 )
-            except Exception as error:
+            except HomeostatError as error:
                 self.failures.append(repr(error))
                 continue
             self.sent += len(truth)
@@ -158,7 +158,7 @@ def _rollback(project: Path, server: str, version: str) -> None:
     done = kit.homeostat(project, "rollback", "--reason", "a test")
     assert done.returncode == 0, done.stderr
     with Client(server) as client:
-        kit.until("the old version", lambda: client.models()[0]["version"] == version)
+        kit.until("the old version", lambda: client.models()[0]["serving"]["version"] == version)
     status = kit.status(project)
     assert status.rollout.champion.version == version
     assert status.control.paused

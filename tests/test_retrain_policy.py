@@ -30,7 +30,9 @@ SETTINGS = Settings(
     model=ModelSettings(name="digits", training_data=Path("train.parquet")),
     retrain=RetrainSettings(command=("python", "train.py"), cooldown=6 * HOUR),
 )
-SERVING = History(mode=Mode.ACT, has_champion=True)
+FRESH = History(mode=Mode.ACT, has_champion=True)
+# The check before found harm already: this one agrees.
+SERVING = replace(FRESH, recent_kinds=(VerdictKind.CONCEPT_DRIFT,))
 
 
 def verdict(kind: VerdictKind, labelled: int = 300) -> Verdict:
@@ -112,6 +114,28 @@ def test_harm_is_answered_only_where_a_run_may_start(
     decision = decided(verdict(VerdictKind.HARMFUL_SHIFT), history)
     assert decision.action is action
     assert word in decision.reason
+
+
+@pytest.mark.parametrize(
+    ("before", "confirmations", "action"),
+    [
+        ((), 2, Action.ALERT),
+        ((VerdictKind.OK, VerdictKind.CONCEPT_DRIFT), 2, Action.ALERT),
+        ((VerdictKind.CONCEPT_DRIFT,), 2, Action.RETRAIN),
+        ((VerdictKind.CONCEPT_DRIFT,), 3, Action.ALERT),
+        ((), 1, Action.RETRAIN),
+    ],
+)
+def test_checks_in_a_row_have_to_agree(
+    before: tuple[VerdictKind, ...], confirmations: int, action: Action
+) -> None:
+    """Harm of either kind counts; what passed in between begins the count anew."""
+    retrain = replace(SETTINGS.retrain, confirmations=confirmations)
+    history = replace(FRESH, recent_kinds=before)
+    seen = verdict(VerdictKind.HARMFUL_SHIFT)
+    decision = decided(seen, history, replace(SETTINGS, retrain=retrain))
+    assert decision.action is action
+    assert ("have to agree" in decision.reason) == (action is Action.ALERT)
 
 
 def test_the_budget_bounds_the_runs_of_its_period() -> None:

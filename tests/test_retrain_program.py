@@ -93,6 +93,7 @@ def test_the_program_sees_no_secrets(settings: Settings) -> None:
         "MLFLOW_TRACKING_URI": "sqlite:///m.db",
         "MLFLOW_EXPERIMENT_NAME": "digits",
         "MLFLOW_RUN_CONTEXT": '{"homeostat.run":"run-1.2"}',
+        "_MLFLOW_SERVER_ARTIFACT_ROOT": settings.artifacts_path.as_uri(),
     }
 
 

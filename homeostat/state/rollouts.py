@@ -141,6 +141,5 @@ def references_of(tx: Connection, model: str, version: str) -> dict[str, Referen
         select(references).where(references.c.model == model, references.c.version == version)
     )
     return {
-        row.kind: Reference(kind=row.kind, path=row.path, created_at=row.created_at)
-        for row in rows
+        row.kind: Reference(kind=row.kind, path=row.path, created_at=row.created_at) for row in rows
     }
