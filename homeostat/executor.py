@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -54,6 +55,7 @@ class LocalExecutor:
         self._forks = multiprocessing.get_context("forkserver") if preload else None
         if self._forks:
             self._forks.set_forkserver_preload(list(preload))
+            forkserver.ensure_running()  # it imports while we do other things
 
     def start_program(
         self,

@@ -26,7 +26,13 @@ log = logging.getLogger(__name__)
 
 # Checks this frequent are forked from a process that has imported the slow libraries already.
 PRELOAD_BELOW = timedelta(seconds=60)
-PRELOADED = ("pandas", "monitor.evidently_report")
+PRELOADED = (
+    "pandas",
+    "monitor.evidently_report",
+    "retrain.dataset_job",
+    "retrain.gate_job",
+    "homeostat.model_runtime.torch_program",
+)
 TICK = 0.5
 
 

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Sequence
 from types import TracebackType
 
+from rich import box
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
@@ -92,41 +93,34 @@ def addresses(console: Console, stage: Stage, mlflow: str | None) -> None:
 
 
 def closing_table(acts: Sequence[Act]) -> Table:
-    table = Table(title="How it went", title_justify="left", show_lines=True)
-    for heading in (
-        "act",
-        "as told",
-        "time",
-        "accuracy before → during → after",
-        "checks and verdicts",
-        "version",
-        "gate",
-        "requests",
-    ):
-        table.add_column(heading)
+    table = Table(title="How it went", title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("act", min_width=28)
+    for heading in ("told", "time", "accuracy", "version", "sent/failed"):
+        table.add_column(heading, no_wrap=True)
     for act in acts:
-        verdicts = ", ".join(f"{count} {kind}" for kind, count in act.verdicts.items())
-        quarantined = f"\n{act.quarantined} rows put aside" if act.quarantined else ""
-        versions = (
-            act.version_before
-            if act.version_before == act.version_after
-            else f"{act.version_before} → {act.version_after}"
-        )
         table.add_row(
-            f"{act.number}. {act.title}\n[dim]{act.story}[/]",
-            "[green]yes[/]" if act.as_told else f"[red]no[/]: {escape(act.missing)}",
+            f"{act.number}. {act.title}\n[dim]{escape(_details(act))}[/]",
+            "[green]yes[/]" if act.as_told else "[red]no[/]",
             f"{act.seconds:.0f} s",
-            " → ".join(
+            "→".join(
                 _percent(value)
                 for value in (act.accuracy_before, act.accuracy_during, act.accuracy_after)
                 if value is not None
             ),
-            f"{act.checks}: {verdicts}{quarantined}",
-            versions,
-            act.gate or "–",
-            f"{act.requests} sent\n{act.failed} failed",
+            act.version_before
+            if act.version_before == act.version_after
+            else f"{act.version_before}→{act.version_after}",
+            f"{act.requests}/{act.failed}",
         )
     return table
+
+
+def _details(act: Act) -> str:
+    verdicts = ", ".join(f"{count} {kind}" for kind, count in act.verdicts.items())
+    quarantined = f"; {act.quarantined} rows put aside" if act.quarantined else ""
+    missing = f"; not as told: {act.missing}" if act.missing else ""
+    gate = f"; gate: {act.gate}" if act.gate else ""
+    return f"{act.checks} checks: {verdicts}{quarantined}{gate}{missing}"
 
 
 def _percent(value: float) -> str:
