@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
+import socket
 from collections.abc import Callable
 from datetime import datetime, timedelta
+
+import psutil
 
 from homeostat.errors import HomeostatError, Unavailable
 from homeostat.state import controls, runs
@@ -17,12 +21,23 @@ LEASE_TTL = timedelta(seconds=30)
 ALIASES_EVERY = timedelta(seconds=10)
 
 
+def holder_name() -> str:
+    """Who we are to other loops: on this machine, a process can be seen to be alive."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def is_dead(holder: str) -> bool:
+    """Whether a holder was a process of this machine that is no more: no need to wait for it."""
+    host, _, pid = holder.rpartition(":")
+    return host == socket.gethostname() and pid.isdigit() and not psutil.pid_exists(int(pid))
+
+
 class Machine:
     """The loop of one model. Only the holder of the lease acts; the others stand by."""
 
-    def __init__(self, context: Context, holder: str) -> None:
+    def __init__(self, context: Context) -> None:
         self.context = context
-        self.holder = holder
+        self.holder = holder_name()
         self._mirrored_at: datetime | None = None
         self._held_until: datetime | None = None
         self._standing_by = False
@@ -44,6 +59,9 @@ class Machine:
         if self._held_until is not None and now < self._held_until - LEASE_TTL / 2:
             return True  # nobody else can take it yet: no write to the database at every tick
         with self.context.state.begin() as tx:
+            held = controls.lease(tx, self.lease_name)
+            if held is not None and is_dead(held.holder):
+                controls.release_lease(tx, self.lease_name, held.holder)
             lease = controls.take_lease(tx, self.lease_name, self.holder, now, LEASE_TTL)
         self._held_until = lease.expires_at if lease else None
         if (lease is None) != self._standing_by:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
-import socket
 import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -58,10 +56,6 @@ def open_context(settings: Settings, environ: Mapping[str, str], *, preload: boo
     )
 
 
-def holder_name() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}"
-
-
 def run_loop(
     context: Context,
     deliver: Callable[[datetime], object],
@@ -71,7 +65,7 @@ def run_loop(
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    machine = Machine(context, holder_name())
+    machine = Machine(context)
     scheduler = BackgroundScheduler(timezone=UTC)
     # The scheduler only ticks: what is due is read from the state at each tick.
     for work in (machine.tick, lambda: deliver(context.clock())):

@@ -18,7 +18,7 @@ from homeostat.settings import Settings, load
 from homeostat.state import controls, runs
 from homeostat.state.store import State, open_state
 from loop.context import Context
-from loop.machine import Machine
+from loop.machine import Machine, is_dead
 
 terminal = Console(highlight=False)
 
@@ -65,7 +65,7 @@ def follow(context: Context, run_id: str) -> tuple[Run, GateReport | None]:
 
     Where no loop runs, this process is the loop for as long as it takes.
     """
-    machine = Machine(context, f"command:{os.getpid()}")
+    machine = Machine(context)
     shown = None
     try:
         with terminal.status("starting") as spinner:
@@ -81,12 +81,15 @@ def follow(context: Context, run_id: str) -> tuple[Run, GateReport | None]:
                 if run.stage.final or run.stage.value == "proposed":
                     return run, report
                 spinner.update(escape(run.waiting_for or run.stage.value))
-                others = lease and lease.holder != machine.holder
-                if not others or (lease and lease.expires_at <= context.clock()):
+                if lease is None or lease.holder == machine.holder or _is_free(lease, context):
                     machine.tick()
                 time.sleep(0.3)
     finally:
         machine.close()
+
+
+def _is_free(lease: controls.Lease, context: Context) -> bool:
+    return lease.expires_at <= context.clock() or is_dead(lease.holder)
 
 
 def show_gate(report: GateReport) -> None:
