@@ -22,7 +22,6 @@ from loop.server_door import flush_journal
 log = logging.getLogger(__name__)
 
 DRIFTED = (VerdictKind.HARMFUL_SHIFT, VerdictKind.CONCEPT_DRIFT, VerdictKind.BENIGN_SHIFT)
-KEPT_JOBS = 50
 
 
 def start_due(context: Context, now: datetime) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import sys
@@ -12,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import httpx
 import msgspec
 
+from homeostat.jobs import write_atomically
 from homeostat.settings import Settings
 from loop.supervisor import Supervised, Supervisor
 
@@ -28,11 +27,11 @@ class Addresses:
     mlflow: str | None
 
 
-def household(settings: Settings, environ: Mapping[str, str]) -> tuple[Supervisor, str | None]:
-    """The processes of a project, and the address of MLflow's UI, if it is ours."""
+def household(settings: Settings, environ: Mapping[str, str]) -> Supervisor:
+    """The processes of a project; each writes down in home where it listens."""
     project = str(settings.project)
     python = [sys.executable, "-P", "-m"]
-    for name in ("serving.json", "console.json"):
+    for name in ("serving.json", "console.json", "mlflow.json"):
         (settings.home / name).unlink(missing_ok=True)
     processes = [
         Supervised(
@@ -47,31 +46,24 @@ def household(settings: Settings, environ: Mapping[str, str]) -> tuple[Superviso
             log_file=settings.logs_path / "loop.log",
         ),
     ]
-    mlflow = settings.registry.tracking_uri
-    if mlflow is None and settings.registry.ui:
+    if settings.registry.tracking_uri is None and settings.registry.ui:
         port = settings.registry.ui_port or _free_port()
-        mlflow = f"http://127.0.0.1:{port}"
         processes.append(_mlflow_ui(settings, port))
-    return Supervisor(processes, environ), mlflow
+        found = msgspec.json.encode({"url": f"http://127.0.0.1:{port}"})
+        write_atomically(settings.home / "mlflow.json", found)
+    return Supervisor(processes, environ)
 
 
-def addresses(settings: Settings, mlflow: str | None) -> Addresses:
+def addresses(settings: Settings) -> Addresses:
+    """Where everything of a project is to be found, as far as it has started."""
+    server = settings.registry.tracking_uri
     return Addresses(
         server=_written(settings.home / "serving.json"),
         console=_written(settings.home / "console.json"),
-        mlflow=mlflow if mlflow and urlsplit(mlflow).scheme.startswith("http") else None,
+        mlflow=server
+        if server and urlsplit(server).scheme.startswith("http")
+        else _written(settings.home / "mlflow.json"),
     )
-
-
-def wait_for(url: str, timeout: float) -> bool:
-    """Until something answers there, whatever it says."""
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        with contextlib.suppress(httpx.HTTPError):
-            httpx.get(url, timeout=2)
-            return True
-        time.sleep(0.2)
-    return False
 
 
 def _mlflow_ui(settings: Settings, port: int) -> Supervised:

@@ -12,7 +12,7 @@ import psutil
 
 from homeostat.errors import HomeostatError, Unavailable
 from homeostat.state import controls, runs
-from loop import checking, deciding, measuring, releasing, retraining
+from loop import checking, deciding, measuring, releasing, retraining, tidying
 from loop.context import Context
 
 log = logging.getLogger(__name__)
@@ -39,6 +39,7 @@ class Machine:
         self.context = context
         self.holder = holder_name()
         self._mirrored_at: datetime | None = None
+        self._tidied_at: datetime | None = None
         self._held_until: datetime | None = None
         self._standing_by = False
 
@@ -82,6 +83,7 @@ class Machine:
         newest = releasing.publish_rollout(context)
         if newest is not None and newest != rollout:
             self._mirrored_at = None
+        self._tidy(now)
         with context.state.begin() as tx:
             active = runs.active(tx, context.model) is not None
             paused = controls.control(tx, context.model).paused
@@ -92,6 +94,11 @@ class Machine:
             return
         self._mirrored_at = now
         releasing.mirror_aliases(self.context, now)
+
+    def _tidy(self, now: datetime) -> None:
+        if self._tidied_at is None or now - self._tidied_at >= tidying.EVERY:
+            self._tidied_at = now
+            tidying.tidy(self.context)
 
     def _try(self, step: Callable[[], None]) -> None:
         """One step's trouble does not stop the others."""

@@ -16,6 +16,7 @@ from pathlib import Path
 log = logging.getLogger(__name__)
 
 BACK_OFF = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
+LARGEST_LOG = 20 * 10**6
 STEADY = 60.0  # a process that lived so long starts its back-off anew
 
 
@@ -82,6 +83,7 @@ class Supervisor:
 
     def _start(self, supervised: Supervised) -> subprocess.Popen[bytes]:
         supervised.log_file.parent.mkdir(parents=True, exist_ok=True)
+        _rotate(supervised.log_file)
         with supervised.log_file.open("ab") as output:
             process = subprocess.Popen(
                 supervised.command,
@@ -95,6 +97,12 @@ class Supervisor:
             with contextlib.suppress(OSError):
                 os.setpriority(os.PRIO_PROCESS, process.pid, supervised.nice)
         return process
+
+
+def _rotate(log_file: Path) -> None:
+    """One older log is kept. A process that runs for months is started anew now and then."""
+    if log_file.exists() and log_file.stat().st_size > LARGEST_LOG:
+        log_file.replace(log_file.with_suffix(".1.log"))
 
 
 def _wait(supervised: Supervised) -> None:

@@ -12,6 +12,7 @@ import httpx
 import numpy as np
 import project_kit as kit
 import pytest
+from mlflow import MlflowClient
 
 from alerts.verify import verify
 from homeostat.client import Client
@@ -184,16 +185,32 @@ def test_a_person_has_the_last_word_in_mode_propose(tmp_path: Path) -> None:
         )
         assert spoilt.returncode == 1, spoilt.stdout + spoilt.stderr
         assert "fail" in spoilt.stdout
+        status = kit.status(project)
+        assert status.runs[0].stage == "rejected"
+        assert status.rollout.champion.version == "1"
+        refused = kit.homeostat(project, "promote", "2")
+        assert refused.returncode == 1
+        assert "did not pass its gate" in refused.stderr
+        _an_alias_moved_by_hand_is_followed(project)
+
+
+def _an_alias_moved_by_hand_is_followed(project: Path) -> None:
+    _client(project).set_registered_model_alias("cancer", "champion", "2")
+    adopted = kit.until(
+        "an adoption",
+        lambda: next((r for r in kit.status(project).rollouts if r.epoch == 2), None),
+    )
+    assert adopted.champion.version == "2"
+    assert adopted.previous.version == "1"
+    kit.until("the alias of the previous one", lambda: _alias(project, "previous") == "1")
     status = kit.status(project)
-    assert status.runs[0].stage == "rejected"
-    assert status.rollout.champion.version == "1"
-    refused = kit.homeostat(project, "promote", "2")
-    assert refused.returncode == 1
-    assert "did not pass its gate" in refused.stderr
+    assert [e.type for e in status.events].count("model.adopted") == 1
+    assert status.rollout.epoch == 2, "taken once, and not fought over"
 
 
-def _alias(project: Path) -> str | None:
-    from mlflow import MlflowClient
+def _alias(project: Path, name: str = "champion") -> str:
+    return str(_client(project).get_registered_model("cancer").aliases.get(name))
 
-    client = MlflowClient(f"sqlite:///{project}/.homeostat/mlflow.db")
-    return str(client.get_registered_model("cancer").aliases.get("champion"))
+
+def _client(project: Path) -> MlflowClient:
+    return MlflowClient(f"sqlite:///{project}/.homeostat/mlflow.db")

@@ -66,7 +66,7 @@ def _start(stage: Stage, teller: telling.Teller) -> float:
     teller.stage = stage
     started = time.monotonic() - teller.began
     teller.say("Version 1 serves, and requests come in. Labels follow two seconds later.")
-    telling.addresses(terminal, stage, addresses(stage.settings, None).mlflow)
+    telling.show_addresses(terminal, addresses(stage.settings))
     while not any(_settled(stage.status())):
         time.sleep(0.25)
     teller.say("The first window of production became the reference.")

@@ -28,20 +28,20 @@ def command(project: Path) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    supervisor, mlflow = household(settings, environ())
-    teller = threading.Thread(target=_tell, args=(settings, mlflow, stop), daemon=True)
+    supervisor = household(settings, environ())
+    teller = threading.Thread(target=_tell, args=(settings, stop), daemon=True)
     teller.start()
     supervisor.run(stop)
     terminal.print("Everything has ended.")
 
 
-def _tell(settings: Settings, mlflow: str | None, stop: threading.Event) -> None:
+def _tell(settings: Settings, stop: threading.Event) -> None:
     """Where everything is, then what happens, one line a change."""
     terminal.print(f"Starting [bold]{settings.model.name}[/]; logs in {settings.logs_path}")
     shown = Addresses(server=None, console=None, mlflow=None)
     said = ""
     while not stop.wait(0.5):
-        found = addresses(settings, mlflow)
+        found = addresses(settings)
         if found != shown and found.server and found.console:
             shown = found
             terminal.print(f"  predictions  {found.server}/predict  (API: {found.server}/docs)")

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from loop.demo.acts import Act
 from loop.demo.stage import Stage
+from loop.household import Addresses
 
 BARS = "▁▂▃▄▅▆▇█"
 
@@ -85,11 +86,10 @@ class Teller:
         )
 
 
-def addresses(console: Console, stage: Stage, mlflow: str | None) -> None:
-    console.print(f"          server       {stage.server}  (API: {stage.server}/docs)")
-    console.print(f"          status page  {stage.console}")
-    if mlflow:
-        console.print(f"          MLflow       {mlflow}")
+def show_addresses(console: Console, found: Addresses) -> None:
+    console.print(f"          server       {found.server}  (API: {found.server}/docs)")
+    console.print(f"          status page  {found.console}")
+    console.print(f"          MLflow       {found.mlflow}")
 
 
 def closing_table(acts: Sequence[Act]) -> Table:

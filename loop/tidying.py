@@ -1,0 +1,39 @@
+"""What ended runs and checks leave on the disk: removed once nothing can ask for it again."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from datetime import timedelta
+
+from homeostat.state import checks, rollouts, runs
+from loop.context import Context
+
+log = logging.getLogger(__name__)
+
+EVERY = timedelta(minutes=10)
+KEPT_RUNS = 10  # newest runs whose data and logs stay for people to look at
+KEPT_ROLLOUTS = 5  # newest versions that served: a rollback to one finds its reference
+
+
+def tidy(context: Context) -> int:
+    """Remove job and run folders that no state refers to any more; how many were removed."""
+    with context.state.begin() as tx:
+        kept = {run.run_id for run in runs.newest(tx, context.model, KEPT_RUNS)}
+        active = runs.active(tx, context.model)
+        kept |= {active.run_id} if active else set()
+        kept |= {f"check-{check.check_id}" for check in checks.running(tx, context.model)}
+        for rollout in rollouts.newest(tx, context.model, KEPT_ROLLOUTS):
+            for ref in filter(None, (rollout.champion, rollout.previous)):
+                known = rollouts.known(tx, context.model, ref.version)
+                kept |= {known.run_id} if known and known.run_id else set()
+                kept.add(f"measure-{ref.version}")
+    removed = 0
+    for folder in (context.settings.jobs_path, context.settings.runs_path):
+        for entry in folder.iterdir():
+            if not any(entry.name.startswith(name) for name in kept):
+                shutil.rmtree(entry, ignore_errors=True)
+                removed += 1
+    if removed:
+        log.info("Removed %d folders of runs and checks that are over.", removed)
+    return removed

@@ -1,0 +1,89 @@
+"""The bench's own arithmetic and its file of results; what it measures is not for a test."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from bench import contest
+from bench.contest import Contestant, Outcome, Span
+from bench.load import Load
+from bench.machine import describe
+from bench.options import Options
+from bench.results import Findings, Report, Table, record
+
+OURS, PEER = "ours", "peer"
+
+
+def contestant(name: str) -> Contestant:
+    return Contestant(name=name, command=lambda folder, port: [], own=name == OURS)
+
+
+def span(name: str, number: int, per_second: float, errors: int = 0) -> Span:
+    load = Load(requests=2000, per_second=per_second, p50=1.0, p99=20.0, errors=errors)
+    return Span(name=name, round=number, connections=64, load=load, cpu=0.5)
+
+
+@pytest.fixture
+def outcome() -> Outcome:
+    """A machine that was half as fast in the second round."""
+    spans = [
+        *(span(OURS, 1, 8000), span(PEER, 1, 1000)),
+        *(span(OURS, 2, 4000), span(PEER, 2, 500, errors=3)),
+        *(span(OURS, 3, 9000), span(PEER, 3, 1000)),
+    ]
+    options = Options(connections=(64,))
+    return Outcome([contestant(OURS), contestant(PEER)], options, spans, [])
+
+
+def test_a_ratio_is_taken_within_rounds(outcome) -> None:
+    """A slow round is slow for both, and changes no ratio."""
+    assert outcome.ratio(PEER, 64) == 8
+    assert outcome.middle(OURS, 64, lambda each: each.load.per_second) == 8000
+
+
+def test_errors_and_cpu_are_counted_for_whom_they_belong_to(outcome) -> None:
+    assert outcome.errors == {PEER: 3}
+    assert outcome.of(PEER, 64)[0].cpu_per_thousand == 0.25
+
+
+def test_the_ratio_stands_beside_the_rate(outcome) -> None:
+    visits = [contest.Visit(name=name, round=1, ready=1.0, memory=99.0) for name in (OURS, PEER)]
+    rates, latencies, costs = contest.tables(replace(outcome, visits=visits))
+    assert rates.rows == [[OURS, "8,000"], [PEER, "1,000 (8.00×)"]]
+    assert latencies.rows[0] == [OURS, "1.00 / 20"]
+    assert costs.rows[1] == [PEER, "0.250", "500 to 1,000", "99", "1.0"]
+
+
+def test_recording_a_subject_replaces_it_and_nothing_else(tmp_path) -> None:
+    path = tmp_path / "RESULTS.md"
+    machine = describe(["msgspec", "no-such-package"])
+    table = Table(title="Seconds", columns=["", "median"], rows=[["a", "1"]])
+    findings = Findings(title="First", setup="Something.", tables=[table])
+    first = Report(
+        subject="first",
+        command="python -m bench first",
+        machine=machine,
+        seconds=60,
+        findings=findings,
+    )
+    second = replace(first, subject="second", findings=replace(findings, title="Second"))
+    for report in (first, second):
+        record(report, path)
+    before = path.read_text()
+    changed = replace(findings, title="Changed", notes=["a note"])
+    record(replace(first, findings=changed), path)
+    after = path.read_text()
+    assert "## First" in before
+    assert "## First" not in after
+    assert "## Changed" in after
+    assert "- a note" in after
+    assert (
+        after.partition("<!-- second: begin -->")[2]
+        == before.partition("<!-- second: begin -->")[2]
+    )
+    record(first, path)
+    assert path.read_text() == before
+    assert "| a | 1 |" in before
+    assert "no-such-package (absent)" in before
