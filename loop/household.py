@@ -86,6 +86,8 @@ def _mlflow_ui(settings: Settings, port: int) -> Supervised:
             "1",
         ],
         log_file=settings.logs_path / "mlflow.log",
+        # Its background jobs are a process and some hundred MB that nothing here asks for.
+        environ={"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"},
         nice=10,  # a page to look at: it yields to what serves
         # The loop makes the database; two that migrate it at once get in each other's way.
         when=lambda: settings.rollout_path.exists() or time.monotonic() - began > UI_PATIENCE,

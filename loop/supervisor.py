@@ -29,6 +29,7 @@ class Supervised:
     log_file: Path
     patience: float = 30.0  # seconds from SIGTERM to SIGKILL
     nice: int = 0
+    environ: Mapping[str, str] = field(default_factory=dict)  # besides ours
     when: Callable[[], bool] = lambda: True  # not started before
     process: subprocess.Popen[bytes] | None = None
     failures: int = 0
@@ -90,7 +91,7 @@ class Supervisor:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=self._environ,
+                env={**self._environ, **supervised.environ},
                 start_new_session=True,  # Ctrl-C is for us; we end them in order
             )
         if supervised.nice:
