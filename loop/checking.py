@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from datetime import datetime
+from pathlib import Path
 
 from sqlalchemy import Connection
 
@@ -17,10 +18,12 @@ from homeostat.registry import cache
 from homeostat.state import checks, events, rollouts
 from loop import measuring
 from loop.context import Context
+from loop.holder import holder_name, is_dead
 from loop.server_door import flush_journal
 
 log = logging.getLogger(__name__)
 
+OWNER = "owner"  # file in a check's job folder: the process that waits for it
 DRIFTED = (VerdictKind.HARMFUL_SHIFT, VerdictKind.CONCEPT_DRIFT, VerdictKind.BENIGN_SHIFT)
 
 
@@ -48,6 +51,7 @@ def begin(context: Context, rollout: Rollout, now: datetime) -> str:
     folder.mkdir(parents=True)
     job = _job(context, rollout, check_id, now)
     write_atomically(folder / SPEC, to_json(job))
+    (folder / OWNER).write_text(holder_name())
     with context.state.begin() as tx:
         checks.begin(tx, check_id, context.model, version, now)
     _start_job(context, check_id)
@@ -67,12 +71,13 @@ def finish(context: Context, check_id: str, now: datetime) -> bool:
     folder = context.settings.jobs_path / f"check-{check_id}"
     name = folder.name
     exit_ = context.executor.poll(name) if context.executor.knows(name) else None
-    if exit_ is None and context.executor.knows(name):
+    if exit_ is None and (context.executor.knows(name) or _is_somebody_elses(folder)):
         return False
     try:
         result = read_result(folder, CheckResult)
         if result is None and exit_ is None and (folder / SPEC).exists():
             log.info("Check %s was cut off; starting it again.", check_id)
+            (folder / OWNER).write_text(holder_name())
             _start_job(context, check_id)
             return False
         if result is None:
@@ -85,6 +90,15 @@ def finish(context: Context, check_id: str, now: datetime) -> bool:
     _done(context, result.verdict, now)
     shutil.rmtree(folder, ignore_errors=True)
     return True
+
+
+def _is_somebody_elses(folder: Path) -> bool:
+    """`homeostat check` looks after its own check; the loop takes over when it has died."""
+    try:
+        owner = (folder / OWNER).read_text()
+    except FileNotFoundError:
+        return False
+    return owner != holder_name() and not is_dead(owner)
 
 
 def _start_job(context: Context, check_id: str) -> None:

@@ -3,33 +3,19 @@
 from __future__ import annotations
 
 import logging
-import os
-import socket
 from collections.abc import Callable
 from datetime import datetime, timedelta
-
-import psutil
 
 from homeostat.errors import HomeostatError, Unavailable
 from homeostat.state import controls, runs
 from loop import checking, deciding, measuring, releasing, retraining, tidying
 from loop.context import Context
+from loop.holder import holder_name, is_dead
 
 log = logging.getLogger(__name__)
 
 LEASE_TTL = timedelta(seconds=30)
 ALIASES_EVERY = timedelta(seconds=10)
-
-
-def holder_name() -> str:
-    """Who we are to other loops: on this machine, a process can be seen to be alive."""
-    return f"{socket.gethostname()}:{os.getpid()}"
-
-
-def is_dead(holder: str) -> bool:
-    """Whether a holder was a process of this machine that is no more: no need to wait for it."""
-    host, _, pid = holder.rpartition(":")
-    return host == socket.gethostname() and pid.isdigit() and not psutil.pid_exists(int(pid))
 
 
 class Machine:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -112,6 +113,7 @@ def test_the_loop_closes(tmp_path: Path, receiver: tuple[str, Receiver]) -> None
         assert {"drift.detected", "model.promoted"} <= set(got.types)
         assert got.refused == 0
         _pages_answer(project)
+        _a_check_by_hand_goes_beside_the_loop(project)
         before = kit.status(project)
         _rollback(project, server, before.rollout.previous.version)
         up.terminate()
@@ -152,6 +154,14 @@ def _pages_answer(project: Path) -> None:
     assert httpx.get(f"{console}/reports/..%2f..%2fstate.db/report.html").status_code == 404
     metrics = httpx.get(f"{console}/metrics").text
     assert 'homeostat_runs_total{model="cancer",outcome="promoted"} 2.0' in metrics
+
+
+def _a_check_by_hand_goes_beside_the_loop(project: Path) -> None:
+    done = kit.homeostat(project, "check", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    check_id = json.loads(done.stdout)["check_id"]
+    kept = next(c for c in kit.status(project).checks if c.check_id == check_id)
+    assert kept.status == "done"
 
 
 def _rollback(project: Path, server: str, version: str) -> None:

@@ -18,7 +18,8 @@ from homeostat.settings import Settings, load
 from homeostat.state import controls, runs
 from homeostat.state.store import State, open_state
 from loop.context import Context
-from loop.machine import Machine, is_dead
+from loop.holder import is_dead
+from loop.machine import Machine
 
 terminal = Console(highlight=False)
 
