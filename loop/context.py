@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from homeostat.errors import Unavailable
 from homeostat.executor import LocalExecutor
 from homeostat.journal.reader import Journal
 from homeostat.metrics import Instruments
-from homeostat.registry.mlflow_registry import Registry
 from homeostat.settings import Settings
 from homeostat.state.store import State
+
+if TYPE_CHECKING:
+    from homeostat.registry.mlflow_registry import Registry
 
 T = TypeVar("T")
 

@@ -14,9 +14,9 @@ from prometheus_client import CollectorRegistry
 from homeostat.executor import LocalExecutor
 from homeostat.journal.reader import Journal
 from homeostat.metrics import Instruments
-from homeostat.registry.mlflow_registry import Registry
 from homeostat.settings import Settings
 from homeostat.state.store import open_state
+from loop.clock import utc_now
 from loop.context import Context
 from loop.machine import Machine
 
@@ -34,12 +34,10 @@ PRELOADED = (
 TICK = 0.5
 
 
-def utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 def open_context(settings: Settings, environ: Mapping[str, str], *, preload: bool) -> Context:
     """Everything the loop's steps work with; also for commands that act in its place."""
+    from homeostat.registry.mlflow_registry import Registry  # seconds, that --help need not wait
+
     for folder in (settings.home, settings.jobs_path, settings.runs_path):
         folder.mkdir(parents=True, exist_ok=True)
     frequent = settings.monitor.every < PRELOAD_BELOW

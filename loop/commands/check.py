@@ -12,9 +12,10 @@ from rich.markup import escape
 from homeostat.errors import NotReady
 from homeostat.state import checks, rollouts
 from loop import checking
+from loop.clock import utc_now
 from loop.commands.common import environ, settings_of, terminal
 from loop.context import Context
-from loop.running import open_context, utc_now
+from loop.running import open_context
 
 
 @click.command()

@@ -11,8 +11,10 @@ from homeostat.records import Action, Decision
 from homeostat.registry.feature_names import feature_names
 from homeostat.state import rollouts, runs
 from loop import deciding
-from loop.commands.common import actor, environ, follow, settings_of, show_gate
-from loop.running import open_context, utc_now
+from loop.clock import utc_now
+from loop.commands.common import actor, environ, settings_of
+from loop.commands.following import follow, show_gate
+from loop.running import open_context
 
 
 @click.command()

@@ -8,8 +8,8 @@ import click
 
 from homeostat import events as types
 from homeostat.state import controls, events
+from loop.clock import utc_now
 from loop.commands.common import actor, settings_of, state_of, terminal
-from loop.running import utc_now
 
 
 @click.command()

@@ -11,8 +11,8 @@ from homeostat.records import GateOutcome, Rollout, Stage, VersionRef
 from homeostat.settings import Settings
 from homeostat.state import rollouts, runs
 from homeostat.state.store import State
+from loop.clock import utc_now
 from loop.commands.common import actor, settings_of, state_of, terminal
-from loop.running import utc_now
 from retrain import promotion, publish
 
 

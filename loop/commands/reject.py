@@ -9,8 +9,8 @@ import click
 from homeostat.errors import NotReady
 from homeostat.records import Stage
 from homeostat.state import runs
+from loop.clock import utc_now
 from loop.commands.common import actor, settings_of, state_of, terminal
-from loop.running import utc_now
 
 
 @click.command()

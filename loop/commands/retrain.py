@@ -11,8 +11,10 @@ from homeostat.identifiers import uuid7
 from homeostat.records import Action, Decision
 from homeostat.state import checks, runs
 from loop import deciding
-from loop.commands.common import actor, environ, follow, settings_of, show_gate, terminal
-from loop.running import open_context, utc_now
+from loop.clock import utc_now
+from loop.commands.common import actor, environ, settings_of, terminal
+from loop.commands.following import follow, show_gate
+from loop.running import open_context
 
 
 @click.command(context_settings={"ignore_unknown_options": True})

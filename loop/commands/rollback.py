@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from homeostat.state import controls
+from loop.clock import utc_now
 from loop.commands.common import actor, settings_of, state_of, terminal
-from loop.running import utc_now
 from retrain import promotion, publish
 
 

@@ -9,9 +9,10 @@ import click
 
 from alerts.delivery import Deliverer
 from alerts.endpoints import load_endpoints
+from loop.clock import utc_now
 from loop.commands.common import configure_logging, environ, settings_of
 from loop.console.serving import serve_console
-from loop.running import open_context, run_loop, utc_now
+from loop.running import open_context, run_loop
 
 
 @click.command()

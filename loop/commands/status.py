@@ -10,8 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from homeostat.state.checks import Check
+from loop.clock import utc_now
 from loop.commands.common import settings_of, state_of, terminal
-from loop.running import utc_now
 from loop.status import Status, gather, next_step
 
 COLOURS = {"ok": "green", "promoted": "green", "benign_shift": "yellow", "undetermined": "yellow"}

@@ -11,9 +11,9 @@ from rich.markup import escape
 
 from alerts.endpoints import load_endpoints
 from homeostat.settings import Settings
+from loop.clock import utc_now
 from loop.commands.common import configure_logging, environ, settings_of, state_of, terminal
 from loop.household import Addresses, addresses, household
-from loop.running import utc_now
 from loop.status import gather, next_step
 
 
