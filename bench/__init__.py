@@ -1,0 +1,1 @@
+"""Measurements of Homeostat against what people use instead; see bench/RESULTS.md."""

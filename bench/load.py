@@ -1,0 +1,68 @@
+"""Load by wrk, a client that costs little beside the server it measures."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+SCRIPT = """
+wrk.method = "POST"
+wrk.path = "/predict"
+wrk.headers["Content-Type"] = "application/json"
+wrk.body = [==[%s]==]
+done = function(summary, latency, requests)
+  io.write(string.format(
+    '\\n{"requests": %%d, "microseconds": %%d, "p50": %%f, "p99": %%f, "errors": %%d}\\n',
+    summary.requests, summary.duration, latency:percentile(50), latency:percentile(99),
+    summary.errors.connect + summary.errors.read + summary.errors.write
+      + summary.errors.status + summary.errors.timeout))
+end
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """What came of one span of load. Times are in milliseconds."""
+
+    requests: int
+    per_second: float
+    p50: float
+    p99: float
+    errors: int
+
+
+def require_wrk() -> str:
+    """The program's version; ends the process with what to do where it is absent."""
+    if shutil.which("wrk") is None:
+        raise SystemExit("wrk is not installed; `apt-get install wrk` (Debian, Ubuntu) brings it")
+    # -v prints the version and exits 1
+    said = subprocess.run(["wrk", "-v"], capture_output=True, text=True, check=False)
+    return " ".join((said.stdout + said.stderr).split()[:2])
+
+
+def write_script(body: bytes, folder: Path) -> Path:
+    path = folder / "load.lua"
+    path.write_text(SCRIPT % body.decode())
+    return path
+
+
+def apply(url: str, script: Path, *, connections: int, seconds: float) -> Load:
+    """Every connection asks, waits for its answer and asks again. Raises SystemExit without any."""
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "10s"]
+    done = subprocess.run(
+        [*command, "--script", str(script), url], capture_output=True, text=True, check=False
+    )
+    try:
+        said = json.loads(done.stdout.strip().splitlines()[-1])
+    except (IndexError, ValueError):
+        raise SystemExit(f"wrk failed for {url}: {done.stdout}{done.stderr}") from None
+    return Load(
+        requests=said["requests"],
+        per_second=said["requests"] / (said["microseconds"] / 1e6),
+        p50=said["p50"] / 1000,
+        p99=said["p99"] / 1000,
+        errors=said["errors"],
+    )

@@ -1,0 +1,90 @@
+"""`python -m bench.model_project FOLDER`: a small network, and a project whose cache holds it.
+
+A process of its own, so that the one that measures never imports torch. It leaves homeostat.toml
+with the cache and rollout record a server needs, weights.pt for the peers, and example.json: one
+request and what every contestant must answer to it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+from homeostat.jobs import write_atomically
+from homeostat.records import Feature, ModelSpec, Rollout, Task, VersionRef, to_json
+from homeostat.registry.cache import SPEC_FILE, digest_of, entry_path, hash_files, model_folder
+from homeostat.settings import Settings, load
+
+FEATURES, HIDDEN, WIDTH, CLASSES = 32, 128, 64, 3
+# Shipped are 30 s; here each span of load pays for commits of its rows.
+TOML = """
+[model]
+name = "bench"
+[journal]
+durability = "spool"
+commit_every = "3s"
+"""
+
+
+def network() -> torch.nn.Module:
+    torch.manual_seed(0)
+    return torch.nn.Sequential(
+        torch.nn.Linear(FEATURES, HIDDEN),
+        torch.nn.ReLU(),
+        torch.nn.Linear(HIDDEN, WIDTH),
+        torch.nn.ReLU(),
+        torch.nn.Linear(WIDTH, CLASSES),
+    ).eval()
+
+
+def write(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    model = network()
+    torch.save(model.state_dict(), folder / "weights.pt")
+    row = [round(value, 4) for value in torch.randn(FEATURES).tolist()]
+    with torch.inference_mode():
+        probabilities = torch.softmax(model(torch.tensor([row])), 1)[0].tolist()
+    example = {"request": {"rows": [row]}, "probabilities": probabilities}
+    (folder / "example.json").write_text(json.dumps(example))
+    (folder / "homeostat.toml").write_text(TOML)
+    _promote(load(folder, {}), model)
+
+
+def _promote(settings: Settings, model: torch.nn.Module) -> None:
+    """As the registry's helper and the loop would, without either."""
+    name = settings.model.name
+    entry = entry_path(settings.cache_path, name, "1")
+    path = model_folder(entry) / "data" / "model.pt2"
+    path.parent.mkdir(parents=True)
+    program = torch.export.export(
+        model,
+        (torch.zeros(3, FEATURES),),
+        dynamic_shapes=({0: torch.export.Dim("rows")},),
+    )
+    torch.export.save(program, path)
+    spec = ModelSpec(
+        model=name,
+        version="1",
+        runtime="torch",
+        task=Task.CLASSIFICATION,
+        features=tuple(Feature(name=f"x{i}") for i in range(FEATURES)),
+        tensor_shape=(FEATURES,),
+        files=hash_files(model_folder(entry)),
+    )
+    (entry / SPEC_FILE).write_bytes(to_json(spec))
+    rollout = Rollout(
+        model=name,
+        epoch=1,
+        champion=VersionRef(version="1", digest=digest_of(spec)),
+        created_at=datetime.now(UTC),
+    )
+    settings.rollout_path.parent.mkdir(parents=True)
+    write_atomically(settings.rollout_path, to_json(rollout))
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]))
