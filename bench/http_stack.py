@@ -29,9 +29,9 @@ def run(options: Options, steps: Steps, folder: Path) -> Findings:
         title="The HTTP stack",
         setup=(
             "Our own handler, logging and metrics on, under each HTTP server, one process and one "
-            f"event loop (uvloop) each; requests and load as for the server, {options.seconds:g} s a "
-            f"figure, {options.rounds} round(s). Granian's HTTP parsing runs on a thread beside Python's, "
-            "and its RSGI door checks neither keys nor lengths."
+            "event loop (uvloop) each; requests and load as for the server, "
+            f"{options.seconds:g} s a figure, {options.rounds} round(s). Granian's HTTP parsing "
+            "runs on a thread beside Python's, and its RSGI door checks neither keys nor lengths."
         ),
         tables=contest.tables(outcome),
         notes=[f"{name}: {count} errors" for name, count in outcome.errors.items()],
