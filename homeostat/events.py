@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 DATA_BUG = "data.bug_detected"
+DATA_CLEARED = "data.bug_cleared"
 DRIFT_DETECTED = "drift.detected"
 DRIFT_CLEARED = "drift.cleared"
 CHECK_FAILED = "check.failed"
@@ -14,6 +15,7 @@ CANDIDATE_REGISTERED = "candidate.registered"
 GATE_PASSED = "gate.passed"
 GATE_REJECTED = "gate.rejected"
 MODEL_PROPOSED = "model.proposed"
+MODEL_DECLINED = "model.declined"  # a person turned a proposal away
 MODEL_PROMOTED = "model.promoted"
 MODEL_ADOPTED = "model.adopted"  # somebody moved the alias in MLflow by hand
 MODEL_ROLLED_BACK = "model.rolled_back"

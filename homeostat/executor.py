@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -101,31 +104,33 @@ class LocalExecutor:
         process.stdin.close()
         return read_exit(folder) or Exit(code=-9, tail=tail_of(folder))
 
+    def names(self) -> list[str]:
+        return [*self._programs, *self._jobs]
+
+    def stop(self, name: str) -> None:
+        """End it now; it is forgotten."""
+        if name in self._jobs:
+            job, _, _ = self._jobs.pop(name)
+            _kill_group(job)
+        elif name in self._programs:
+            process, _ = self._programs.pop(name)
+            assert process.stdin is not None
+            process.stdin.close()  # the leash ends the program's whole group
+            process.wait()
+
     def knows(self, name: str) -> bool:
         return name in self._programs or name in self._jobs
 
-    def running(self) -> int:
-        return len(self._programs) + len(self._jobs)
-
     def close(self) -> None:
         """End everything that still runs."""
-        for process, _ in self._programs.values():
-            assert process.stdin is not None
-            process.stdin.close()  # the leash ends the program's whole group
-        for process, _ in self._programs.values():
-            process.wait()
-        for job, _, _ in self._jobs.values():
-            job.kill()
-            job.join()
-        self._programs.clear()
-        self._jobs.clear()
+        for name in self.names():
+            self.stop(name)
 
     def _poll_job(self, name: str) -> Exit | None:
         job, folder, deadline = self._jobs[name]
         timed_out = job.is_alive() and time.monotonic() > deadline
         if timed_out:
-            job.kill()
-            job.join()
+            _kill_group(job)
         if job.is_alive():
             return None
         del self._jobs[name]
@@ -151,8 +156,24 @@ def tail_of(folder: Path) -> str:
         return ""
 
 
+def _kill_group(job: BaseProcess) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(job.pid or 0, signal.SIGKILL)
+    job.kill()  # before it made a group of its own
+    job.join()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.killpg(0, signal.SIGKILL)
+
+
 def _run_job(room: str, verb: str, folder: str) -> None:
     """In the forked child: its output to the folder, then as `python -m ROOM` would."""
+    os.setsid()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     output = os.open(Path(folder) / leash.OUTPUT, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(output, 1)
     os.dup2(output, 2)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import shutil
 from datetime import datetime
-from pathlib import Path
 
 from sqlalchemy import Connection
 
@@ -13,18 +12,18 @@ from homeostat import events as types
 from homeostat.errors import HomeostatError, JobError, NotReady
 from homeostat.identifiers import uuid7
 from homeostat.jobs import SPEC, CheckJob, CheckResult, read_result, write_atomically
-from homeostat.records import Rollout, Verdict, VerdictKind, Window, to_json
-from homeostat.registry import cache
+from homeostat.records import Rollout, Verdict, Window, to_json
 from homeostat.state import checks, events, rollouts
-from loop import measuring
+from homeostat.state.checks import Check
+from loop import measuring, telling
+from loop.champion import champion_spec
 from loop.context import Context
-from loop.holder import holder_name, is_dead
+from loop.holder import is_dead
 from loop.server_door import flush_journal
 
 log = logging.getLogger(__name__)
 
 OWNER = "owner"  # file in a check's job folder: the process that waits for it
-DRIFTED = (VerdictKind.HARMFUL_SHIFT, VerdictKind.CONCEPT_DRIFT, VerdictKind.BENIGN_SHIFT)
 
 
 def start_due(context: Context, now: datetime) -> None:
@@ -42,16 +41,20 @@ def start_due(context: Context, now: datetime) -> None:
     begin(context, rollout, now)
 
 
-def begin(context: Context, rollout: Rollout, now: datetime) -> str:
-    """Write the check down, then start its job; the check's id."""
+def begin(context: Context, rollout: Rollout, now: datetime, *, owner: str | None = None) -> str:
+    """Write the check down, then start its job; the check's id.
+
+    An owner looks after the check itself, beside the loop.
+    """
     flush_journal(context.settings)
     version = rollout.champion.version
     check_id = uuid7()
     folder = context.settings.jobs_path / f"check-{check_id}"
-    folder.mkdir(parents=True)
     job = _job(context, rollout, check_id, now)
+    folder.mkdir(parents=True)
     write_atomically(folder / SPEC, to_json(job))
-    (folder / OWNER).write_text(holder_name())
+    if owner is not None:
+        (folder / OWNER).write_text(owner)
     with context.state.begin() as tx:
         checks.begin(tx, check_id, context.model, version, now)
     _start_job(context, check_id)
@@ -63,6 +66,8 @@ def collect(context: Context, now: datetime) -> None:
     with context.state.begin() as tx:
         running = checks.running(tx, context.model)
     for check in running:
+        if _has_an_owner(context, check, now):
+            continue
         finish(context, check.check_id, now)
 
 
@@ -71,13 +76,12 @@ def finish(context: Context, check_id: str, now: datetime) -> bool:
     folder = context.settings.jobs_path / f"check-{check_id}"
     name = folder.name
     exit_ = context.executor.poll(name) if context.executor.knows(name) else None
-    if exit_ is None and (context.executor.knows(name) or _is_somebody_elses(folder)):
+    if exit_ is None and context.executor.knows(name):
         return False
     try:
         result = read_result(folder, CheckResult)
         if result is None and exit_ is None and (folder / SPEC).exists():
             log.info("Check %s was cut off; starting it again.", check_id)
-            (folder / OWNER).write_text(holder_name())
             _start_job(context, check_id)
             return False
         if result is None:
@@ -92,13 +96,15 @@ def finish(context: Context, check_id: str, now: datetime) -> bool:
     return True
 
 
-def _is_somebody_elses(folder: Path) -> bool:
-    """`homeostat check` looks after its own check; the loop takes over when it has died."""
+def _has_an_owner(context: Context, check: Check, now: datetime) -> bool:
+    """`homeostat check` looks after its own; the loop takes over when it died or took too long."""
+    if now > check.scheduled_at + context.settings.monitor.time_limit:
+        return False
     try:
-        owner = (folder / OWNER).read_text()
+        owner = (context.settings.jobs_path / f"check-{check.check_id}" / OWNER).read_text()
     except FileNotFoundError:
         return False
-    return owner != holder_name() and not is_dead(owner)
+    return not is_dead(owner)
 
 
 def _start_job(context: Context, check_id: str) -> None:
@@ -123,7 +129,6 @@ def _job(context: Context, rollout: Rollout, check_id: str, now: datetime) -> Ch
             "set [model] training_data and start the loop again"
         )
     production = found.get("production")
-    entry = cache.entry_path(settings.cache_path, context.model, version)
     rebase_to = settings.references_path / context.model / f"{version}-production.parquet"
     rebase_to.parent.mkdir(parents=True, exist_ok=True)
     return CheckJob(
@@ -135,7 +140,7 @@ def _job(context: Context, rollout: Rollout, check_id: str, now: datetime) -> Ch
             end=now,
             versions=(version,),
         ),
-        spec=cache.read_spec(entry),
+        spec=champion_spec(context, version),
         training_reference=str(settings.home / found["training"].path),
         reference=str(settings.home / production.path) if production else None,
         rebase_to=str(rebase_to),
@@ -146,15 +151,13 @@ def _job(context: Context, rollout: Rollout, check_id: str, now: datetime) -> Ch
 
 def _done(context: Context, verdict: Verdict, now: datetime) -> None:
     with context.state.begin() as tx:
-        check = checks.get(tx, verdict.check_id)
-        before = checks.last_kind(tx, context.model, check.scheduled_at) if check else None
         rollout = rollouts.current(tx, context.model)
         stale = rollout is None or rollout.champion.version != verdict.version
         checks.finish(tx, verdict, now)
         if verdict.rebased:
             _keep_reference(context, tx, verdict, now)
         if not stale:
-            _tell(tx, verdict, before, now)
+            telling.tell_verdict(tx, verdict, now)
     measuring.check_done(context, verdict, now)
     log.info("Check %s: %s. %s", verdict.check_id, verdict.kind, verdict.reason)
 
@@ -176,36 +179,6 @@ def _keep_reference(context: Context, tx: Connection, verdict: Verdict, now: dat
         version=verdict.version,
         rows=verdict.rows,
         check_id=verdict.check_id,
-    )
-
-
-def _tell(tx: Connection, verdict: Verdict, before: VerdictKind | None, now: datetime) -> None:
-    """An event when the kind of verdict changes, not one a check: people tire of repeats."""
-    kind = verdict.kind
-    if kind == before or kind in (VerdictKind.NO_DATA, VerdictKind.UNDETERMINED):
-        return
-    if kind is VerdictKind.DATA_BUG:
-        type_ = types.DATA_BUG
-    elif kind in DRIFTED:
-        type_ = types.DRIFT_DETECTED
-    elif before in DRIFTED:
-        type_ = types.DRIFT_CLEARED
-    else:
-        return
-    events.record(
-        tx,
-        type_,
-        verdict.window.model,
-        now,
-        kind=kind.value,
-        reason=verdict.reason,
-        version=verdict.version,
-        check_id=verdict.check_id,
-        rows=verdict.rows,
-        drift_share=verdict.drift_share,
-        error=verdict.errors.current if verdict.errors else None,
-        baseline=verdict.errors.baseline if verdict.errors else None,
-        quarantined=verdict.quarantined,
     )
 
 

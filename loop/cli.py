@@ -24,7 +24,7 @@ COMMANDS = {
     "retrain": ("retrain", "Train and gate a candidate now."),
     "gate": ("gate", "Put a registered version through the gate."),
     "promote": ("promote", "Promote the version that passed its gate."),
-    "reject": ("reject", "Turn away the version that waits for a person."),
+    "reject": ("reject", "Turn away the version that waits, or end the run under way."),
     "rollback": ("rollback", "Go back to the version that served before."),
     "pause": ("pause", "Stop acting; go on checking and telling."),
     "resume": ("resume", "Act again."),

@@ -60,13 +60,18 @@ def _decide(context: Context, check: Check, now: datetime) -> None:
 
 
 def _history(context: Context, tx: Connection, before: datetime) -> policy.History:
+    budget = context.settings.retrain.budget
     newest = checks.newest(tx, context.model, REMEMBERED)
     rollout = rollouts.current(tx, context.model)
     champion = rollout.champion.version if rollout else None
     asked = runs.last_decision(tx, context.model, Action.ASK)
     return policy.History(
         mode=context.settings.mode,
-        runs=tuple(runs.newest(tx, context.model, REMEMBERED)),
+        runs=max(
+            tuple(runs.newest(tx, context.model, REMEMBERED)),
+            tuple(reversed(runs.since(tx, context.model, before - budget.per))),
+            key=len,
+        ),
         active_run=runs.active(tx, context.model),
         paused=controls.control(tx, context.model).paused,
         has_champion=champion is not None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import sys
@@ -9,10 +10,12 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 from urllib.parse import urlsplit
 
 import msgspec
 
+from homeostat.errors import Conflict
 from homeostat.jobs import write_atomically
 from homeostat.settings import Settings
 from loop.supervisor import Supervised, Supervisor
@@ -25,6 +28,23 @@ class Addresses:
     server: str | None
     console: str | None
     mlflow: str | None
+
+
+def only_one(settings: Settings) -> IO[str]:
+    """Hold what is returned; raises Conflict when the project is up already."""
+    settings.home.mkdir(parents=True, exist_ok=True)
+    lock = (settings.home / "up.lock").open("a+")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.seek(0)
+        raise Conflict(
+            f"this project is up already (process {lock.read().strip()}); end that one first"
+        ) from None
+    lock.truncate(0)
+    lock.write(str(os.getpid()))
+    lock.flush()
+    return lock
 
 
 def household(settings: Settings, environ: Mapping[str, str]) -> Supervisor:

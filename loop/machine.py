@@ -15,6 +15,8 @@ from loop.holder import holder_name, is_dead
 log = logging.getLogger(__name__)
 
 LEASE_TTL = timedelta(seconds=30)
+REST_AWAY = timedelta(seconds=2)
+REST_WRONG = timedelta(seconds=30)
 ALIASES_EVERY = timedelta(seconds=10)
 
 
@@ -26,6 +28,7 @@ class Machine:
         self.holder = holder_name()
         self._mirrored_at: datetime | None = None
         self._tidied_at: datetime | None = None
+        self._rests_until: dict[str, datetime] = {}
         self._held_until: datetime | None = None
         self._standing_by = False
 
@@ -54,17 +57,23 @@ class Machine:
         if (lease is None) != self._standing_by:
             self._standing_by = lease is None
             log.info("Another loop holds the lease; standing by." if lease is None else "Leading.")
+        if lease is None:
+            self.context.executor.close()  # the other one does this work now
         return lease is not None
+
+    @property
+    def leads(self) -> bool:
+        return self._held_until is not None and self.context.clock() < self._held_until
 
     def _step(self, now: datetime) -> None:
         context = self.context
         rollout = releasing.publish_rollout(context)
-        self._try(lambda: self._mirror(now))
-        self._try(lambda: releasing.measure_adopted(context, now))
+        self._try("mirror", lambda: self._mirror(now))
+        self._try("measure", lambda: releasing.measure_adopted(context, now))
         checking.collect(context, now)
         deciding.decide_checks(context, now)
         deciding.decide_first(context, now)
-        self._try(lambda: checking.start_due(context, now))
+        self._try("check", lambda: checking.start_due(context, now))
         retraining.advance(context, now)
         newest = releasing.publish_rollout(context)
         if newest is not None and newest != rollout:
@@ -86,14 +95,19 @@ class Machine:
             self._tidied_at = now
             tidying.tidy(self.context)
 
-    def _try(self, step: Callable[[], None]) -> None:
-        """One step's trouble does not stop the others."""
+    def _try(self, name: str, step: Callable[[], None]) -> None:
+        """One step's trouble does not stop the others, and is not repeated at every tick."""
+        now = self.context.clock()
+        if now < self._rests_until.get(name, now):
+            return
         try:
             step()
         except Unavailable as error:
             log.warning("Waiting: %s", error)
+            self._rests_until[name] = now + REST_AWAY
         except HomeostatError as error:
             log.error("%s", error)
+            self._rests_until[name] = now + REST_WRONG
 
     def close(self) -> None:
         """Let another loop take over at once."""

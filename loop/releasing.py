@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from datetime import datetime
 
-from homeostat.errors import Conflict
+from homeostat.errors import Conflict, HomeostatError, NotReady
 from homeostat.records import Rollout
 from homeostat.registry.feature_names import feature_names
 from homeostat.state import rollouts
@@ -34,25 +34,31 @@ def mirror_aliases(context: Context, now: datetime) -> None:
     """Bring MLflow's aliases in line; take one moved by hand as that person's promotion."""
     with context.state.begin() as tx:
         rollout = rollouts.current(tx, context.model)
-        mirrored = rollout and rollouts.is_mirrored(tx, context.model, rollout.epoch)
-    if rollout is not None and not mirrored:
+        last = rollouts.last_mirrored(tx, context.model)
+    pointed = context.reach("mlflow", context.registry.aliases).get("champion")
+    ours = {r.champion.version for r in (rollout, last) if r is not None}
+    if pointed is not None and pointed not in ours:
+        _adopt(context, pointed, rollout.epoch if rollout else 0, now)
+        return
+    if rollout is not None and rollout != last:
         context.reach("mlflow", lambda: context.registry.mirror(rollout))
         with context.state.begin() as tx:
             rollouts.mark_mirrored(tx, context.model, rollout.epoch)
-        return
-    pointed = context.reach("mlflow", context.registry.aliases).get("champion")
-    if pointed is None or (rollout is not None and pointed == rollout.champion.version):
-        return
-    _adopt(context, pointed, now)
+    elif rollout is not None and pointed != rollout.champion.version:
+        # Moved back to what it was, or deleted: the one is a wish, the other is mended.
+        if pointed is None:
+            context.reach("mlflow", lambda: context.registry.mirror(rollout))
+        else:
+            _adopt(context, pointed, rollout.epoch, now)
 
 
-def _adopt(context: Context, version: str, now: datetime) -> None:
+def _adopt(context: Context, version: str, seen: int, now: datetime) -> None:
     names = feature_names(context.settings)
     ref = context.reach("mlflow", lambda: context.registry.fetch(version, feature_names=names))
     try:
         with context.state.begin() as tx:
             rollouts.add_version(tx, context.model, ref, None, now)
-            promotion.adopt(tx, context.model, ref, now=now)
+            promotion.adopt(tx, context.model, ref, seen=seen, now=now)
     except Conflict:
         return
     log.warning("The alias champion was moved to version %s by hand: it serves now.", version)
@@ -67,7 +73,14 @@ def measure_adopted(context: Context, now: datetime) -> None:
         champion = rollout.champion
         if "training" in rollouts.references_of(tx, context.model, champion.version):
             return
-    report = retrain_jobs.measure(context, champion)
+    try:
+        report = retrain_jobs.measure(context, champion)
+    except HomeostatError as error:
+        retrain_jobs.forget_measurement(context, champion)
+        raise NotReady(
+            f"version {champion.version} serves and cannot be checked, because nothing is known "
+            f"to compare it with: {error}"
+        ) from error
     if report is None:
         return
     with context.state.begin() as tx:

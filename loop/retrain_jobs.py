@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -19,9 +20,9 @@ from homeostat.jobs import (
     read_result,
     write_atomically,
 )
-from homeostat.records import GateReport, Run, VersionRef, to_json
-from homeostat.registry import cache
+from homeostat.records import GateReport, Run, Stage, VersionRef, to_json
 from homeostat.state import rollouts, runs
+from loop.champion import champion_spec
 from loop.context import Context
 
 R = TypeVar("R")
@@ -42,6 +43,19 @@ def gate(context: Context, run: Run) -> GateResult | None:
     """None while the job runs."""
     name = f"{run.run_id}-gate"
     return _run(context, name, "gate", GateResult, lambda: _gate_spec(context, run))
+
+
+def gate_anew(tx: Connection, context: Context, run: Run, now: datetime) -> Run:
+    """The champion it was gated against serves no more: what it showed then proves nothing now."""
+    shutil.rmtree(context.settings.jobs_path / f"{run.run_id}-gate", ignore_errors=True)
+    return runs.advance(tx, run, now, stage=Stage.GATING, waiting_for=None)
+
+
+def forget_measurement(context: Context, version: VersionRef) -> None:
+    """So that a measurement that failed can be tried again."""
+    for verb in ("dataset", "gate"):
+        folder = context.settings.jobs_path / f"measure-{version.version}-{verb}"
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def measure(context: Context, version: VersionRef) -> GateReport | None:
@@ -147,8 +161,7 @@ def _dataset_spec(context: Context, run: Run) -> DatasetJob:
         parent = runs.get(tx, champion.run_id) if champion and champion.run_id else None
     spec = None
     if champion:
-        entry = cache.entry_path(settings.cache_path, context.model, champion.ref.version)
-        spec = cache.read_spec(entry)
+        spec = champion_spec(context, champion.ref.version)
 
     def left(name: str) -> str | None:
         path = folder_of(context, parent) / name if parent else None

@@ -33,9 +33,8 @@ def advance(context: Context, now: datetime) -> None:
     with context.state.begin() as tx:
         run = runs.active(tx, context.model)
         paused = controls.control(tx, context.model).paused
-    while run is not None and run.stage in STAGES:
-        if paused and not context.executor.running():
-            return
+    _stop_what_nobody_waits_for(context, run)
+    while run is not None and run.stage in STAGES and not paused:
         try:
             following = STAGES[run.stage](context, run, now)
         except Unavailable as error:
@@ -124,8 +123,7 @@ def _gating(context: Context, run: Run, now: datetime) -> Run | None:
     if result is None or run.candidate is None:
         return None
     report, version = result.report, run.candidate.version
-    if run.mlflow_run_id is not None:
-        _keep_evidence(context, run, report)
+    _keep_evidence(context, run, report)
     with context.state.begin() as tx:
         runs.save_gate(tx, run.run_id, report)
         retrain_jobs.keep_baseline(tx, context, report, folder_of(context, run), now)
@@ -166,7 +164,15 @@ def _promoting(context: Context, run: Run, now: datetime) -> Run | None:
     if run.candidate is None:
         raise TrainingError("the run has no candidate to promote")
     with context.state.begin() as tx:
+        if controls.control(tx, context.model).paused:
+            return None
         report = runs.gate_of(tx, run.run_id)
+        rollout = rollouts.current(tx, context.model)
+        champion = rollout.champion.version if rollout else None
+        if champion == run.candidate.version:  # a person was faster
+            return runs.advance(tx, run, now, stage=Stage.PROMOTED, waiting_for=None)
+        if report is not None and report.champion != champion:
+            return retrain_jobs.gate_anew(tx, context, run, now)
         promotion.promote(
             tx,
             context.model,
@@ -188,6 +194,14 @@ STAGES: Mapping[Stage, Callable[[Context, Run, datetime], Run | None]] = {
     Stage.GATING: _gating,
     Stage.PROMOTING: _promoting,
 }
+
+
+def _stop_what_nobody_waits_for(context: Context, run: Run | None) -> None:
+    """A run that a person ended leaves no program behind."""
+    for name in context.executor.names():
+        ours = name.startswith(("check-", "measure-"))
+        if not ours and not (run and name.startswith(run.run_id)):
+            context.executor.stop(name)
 
 
 def tag_of(run: Run) -> str:
@@ -271,11 +285,12 @@ def _keep_evidence(context: Context, run: Run, report: GateReport) -> None:
         for name in ("reference.parquet", "gate.json", "contradicted.json")
         if (folder_of(context, run) / name).exists()
     ]
-    mlflow_run_id, version = run.mlflow_run_id, report.candidate
-    assert mlflow_run_id is not None
+    version = report.candidate
 
     def keep() -> None:
-        context.registry.log_files(mlflow_run_id, folder_of(context, run), names, "homeostat")
+        mlflow_run_id = run.mlflow_run_id or context.registry.version_run(version)
+        if mlflow_run_id:
+            context.registry.log_files(mlflow_run_id, folder_of(context, run), names, "homeostat")
         context.registry.set_version_tags(version, {"homeostat.gate": report.outcome.value})
 
     context.reach("mlflow", keep)

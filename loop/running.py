@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from apscheduler.schedulers.background import BackgroundScheduler
 from prometheus_client import CollectorRegistry
 
+from homeostat.errors import Unavailable
 from homeostat.executor import LocalExecutor
 from homeostat.journal.reader import Journal
 from homeostat.metrics import Instruments
@@ -54,6 +55,15 @@ def open_context(settings: Settings, environ: Mapping[str, str], *, preload: boo
     )
 
 
+def _deliver(machine: Machine, deliver: Callable[[datetime], object]) -> None:
+    if not machine.leads:
+        return
+    try:
+        deliver(machine.context.clock())
+    except Unavailable as error:
+        log.warning("Alerts wait: %s", error)
+
+
 def run_loop(
     context: Context,
     deliver: Callable[[datetime], object],
@@ -66,7 +76,7 @@ def run_loop(
     machine = Machine(context)
     scheduler = BackgroundScheduler(timezone=UTC)
     # The scheduler only ticks: what is due is read from the state at each tick.
-    for work in (machine.tick, lambda: deliver(context.clock())):
+    for work in (machine.tick, lambda: _deliver(machine, deliver)):
         scheduler.add_job(
             work, "interval", seconds=TICK, max_instances=1, coalesce=True, misfire_grace_time=None
         )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from homeostat import events as types
 from homeostat.records import Decision, Event, GateReport, Mode, Rollout, Run
 from homeostat.settings import Settings
 from homeostat.state import checks, controls, events, rollouts, runs
@@ -31,6 +33,7 @@ class Status:
     gates: dict[str, GateReport]  # by run
     events: tuple[Event, ...]
     outbox: OutboxLevel
+    waiting: dict[str, str]  # what the loop said it waits for
 
 
 def gather(settings: Settings, state: State, now: datetime, *, limit: int = 20) -> Status:
@@ -54,7 +57,21 @@ def gather(settings: Settings, state: State, now: datetime, *, limit: int = 20) 
             gates={run_id: gate for run_id, gate in gates.items() if gate is not None},
             events=tuple(events.newest(tx, model, limit * 2)),
             outbox=events.outbox_level(tx),
+            waiting=_waiting(events.newest(tx, model, 200)),
         )
+
+
+def _waiting(newest_first: Sequence[Event]) -> dict[str, str]:
+    """What was away when last spoken of."""
+    last: dict[str, Event] = {}
+    for event in newest_first:
+        if event.type in (types.LOOP_WAITING, types.LOOP_RECOVERED):
+            last.setdefault(str(event.data["what"]), event)
+    return {
+        what: str(event.data["reason"])
+        for what, event in last.items()
+        if event.type == types.LOOP_WAITING
+    }
 
 
 def next_step(status: Status) -> str:
@@ -62,6 +79,8 @@ def next_step(status: Status) -> str:
     if status.control.paused:
         return f"Paused by {status.control.actor}: {status.control.reason or 'no reason given'}."
     active = next((run for run in status.runs if not run.stage.final), None)
+    if status.waiting:
+        return f"Waiting for {', '.join(f'{k} ({v})' for k, v in status.waiting.items())}."
     if active is not None and active.waiting_for:
         return f"The run waits: {active.waiting_for}."
     if active is not None and active.stage.value == "proposed" and active.candidate:

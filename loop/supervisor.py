@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import logging
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +18,7 @@ from pathlib import Path
 log = logging.getLogger(__name__)
 
 BACK_OFF = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
+PR_SET_PDEATHSIG = 1
 LARGEST_LOG = 20 * 10**6
 STEADY = 60.0  # a process that lived so long starts its back-off anew
 
@@ -93,6 +96,7 @@ class Supervisor:
                 stderr=subprocess.STDOUT,
                 env={**self._environ, **supervised.environ},
                 start_new_session=True,  # Ctrl-C is for us; we end them in order
+                preexec_fn=_end_with_us,
             )
         if supervised.nice:
             with contextlib.suppress(OSError):
@@ -100,8 +104,14 @@ class Supervisor:
         return process
 
 
+def _end_with_us() -> None:
+    """In the child: have the kernel send SIGTERM when we die, even by kill -9 (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 def _rotate(log_file: Path) -> None:
-    """One older log is kept. A process that runs for months is started anew now and then."""
+    """At a start; one older log is kept."""
     if log_file.exists() and log_file.stat().st_size > LARGEST_LOG:
         log_file.replace(log_file.with_suffix(".1.log"))
 

@@ -31,7 +31,12 @@ def tidy(context: Context) -> int:
     removed = 0
     for folder in (context.settings.jobs_path, context.settings.runs_path):
         for entry in folder.iterdir():
-            if not any(entry.name.startswith(name) for name in kept):
+            if not any(entry.name == name or entry.name.startswith(f"{name}-") for name in kept):
+                if folder == context.settings.runs_path:
+                    relative = entry.relative_to(context.settings.home)
+                    with context.state.begin() as tx:
+                        # Promoted again, such a version is measured again.
+                        rollouts.forget_references(tx, context.model, str(relative))
                 shutil.rmtree(entry, ignore_errors=True)
                 removed += 1
     if removed:

@@ -66,13 +66,17 @@ def build(job: DatasetJob, settings: Settings, *, clock: Callable[[], datetime])
     dropped = 0
     if job.verdict_kind is VerdictKind.CONCEPT_DRIFT and job.spec is not None:
         parts, known, dropped = _without_contradicted(parts, known, settings)
-    train = tables.stack([parts.old, parts.new], schema)
-    room = settings.retrain.max_rows + (len(old) if original is None else len(original))
-    train = train[max(0, len(train) - room) :]
+    # The project's own training data stays, what labels add to it is bounded: newer rows, however
+    # many, may not push out what the test set stands for.
+    labelled = tables.stack([parts.old[parts.original :], parts.new], schema)
+    newest = labelled[max(0, len(labelled) - settings.retrain.max_rows) :]
+    train = tables.stack([parts.old[: parts.original], newest], schema)
     _write_table(output / TRAIN, train)
     _write_table(output / HOLDOUT, tables.stack([parts.holdout], schema))
     write_atomically(output / CONTRADICTED, to_json(known))
-    write_atomically(output / USED, to_json(_Used(until_us=span.looked_until_us)))
+    write_atomically(
+        output / USED, to_json(_Used(until_us=span.looked_until_us, original_rows=parts.original))
+    )
     return DatasetResult(
         train_rows=len(train),
         new_rows=len(parts.new),
@@ -91,6 +95,7 @@ class _Parts:
     holdout: Any
     journal: Any
     features: tuple[str, ...]
+    original: int  # so many of the old rows, the first ones, are [model] training_data
     start: int  # the first row of the journal after the change
 
 
@@ -110,6 +115,7 @@ def _parts(job: DatasetJob, settings: Settings, old: Any, schema: Any, span: _Sp
         holdout=tables.conform(journal[cut:], schema),
         journal=journal,
         features=features,
+        original=_original_rows(job, old, settings),
         start=start,
     )
 
@@ -131,6 +137,7 @@ def _without_contradicted(
     kept = replace(
         parts,
         old=parts.old.filter(pa.array(~found.dropped_old)),
+        original=int((~found.dropped_old[: parts.original]).sum()),
         new=parts.new.filter(pa.array(~found.dropped_new)),
     )
     rows = {*known.rows, *np.flatnonzero(found.contradicted_test).tolist()}
@@ -214,7 +221,7 @@ def _span(job: DatasetJob, settings: Settings, clock: Callable[[], datetime]) ->
     delay = settings.monitor.label_delay
     until = clock() if job.until_us is None else _moment(job.until_us)
     end = until - delay + MICROSECOND
-    since_us = _used_until(job) if job.since_us is None else job.since_us
+    since_us = _used_before(job).until_us if job.since_us is None else job.since_us
     if since_us is None:
         return _Span(since=None, until=until, start=EPOCH, end=end, read_from=EPOCH)
     since = _moment(since_us)
@@ -223,15 +230,24 @@ def _span(job: DatasetJob, settings: Settings, clock: Callable[[], datetime]) ->
     return _Span(since=since, until=until, start=start, end=end, read_from=read_from)
 
 
-def _used_until(job: DatasetJob) -> int | None:
-    """Up to when the champion's own training set looked, where the caller does not know."""
+def _used_before(job: DatasetJob) -> _Used:
+    """What the champion's own training set was made of."""
     path = Path(job.base_train).with_name(USED) if job.base_train else None
-    return from_json(path.read_bytes(), _Used).until_us if path and path.exists() else None
+    if path is None or not path.exists():
+        return _Used(until_us=None)
+    return from_json(path.read_bytes(), _Used)
+
+
+def _original_rows(job: DatasetJob, old: Any, settings: Settings) -> int:
+    if job.base_train is None:
+        return len(old) if settings.model.training_data is not None else 0
+    return min(_used_before(job).original_rows, len(old))
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Used:
     until_us: int | None
+    original_rows: int = 0
 
 
 def _moment(microseconds: int) -> datetime:

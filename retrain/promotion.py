@@ -38,11 +38,11 @@ def promote(
 def roll_back(
     tx: Connection, model: str, *, to: str | None, reason: str, actor: str, now: datetime
 ) -> Rollout:
-    """Back to the previous champion, or to a version once known. Raises NotReady without one."""
+    """Back to the previous champion, or to one that served once. Raises NotReady without one."""
     current = rollouts.current(tx, model)
     if current is None:
         raise NotReady(f"no version of {model} was ever promoted, so there is nothing to undo")
-    target = current.previous if to is None else _known(tx, model, to)
+    target = current.previous if to is None else _served(tx, model, to)
     if target is None:
         raise NotReady(
             f"version {current.champion.version} is the first of {model}: nothing to go back to"
@@ -54,9 +54,15 @@ def roll_back(
     return rollout
 
 
-def adopt(tx: Connection, model: str, version: VersionRef, *, now: datetime) -> Rollout:
-    """Follow a person who moved the champion's alias in MLflow; nothing where it is so already."""
+def adopt(tx: Connection, model: str, version: VersionRef, *, seen: int, now: datetime) -> Rollout:
+    """Follow a person who moved the champion's alias in MLflow; nothing where it is so already.
+
+    `seen` is the epoch that held when the alias was read, 0 for none: raises Conflict when
+    somebody promoted or rolled back since, whose word is newer than the alias.
+    """
     current = rollouts.current(tx, model)
+    if (current.epoch if current else 0) != seen:
+        raise Conflict(f"epoch {seen} of {model} is over; the alias may be older than what is now")
     if current and current.champion.version == version.version:
         return current
     reason = "the alias champion was moved in MLflow"
@@ -102,11 +108,11 @@ def _remember(
         )
 
 
-def _known(tx: Connection, model: str, version: str) -> VersionRef:
-    known = rollouts.known(tx, model, version)
-    if known is None:
-        raise NotReady(f"version {version} of {model} was never seen here; promote it instead")
-    return known.ref
+def _served(tx: Connection, model: str, version: str) -> VersionRef:
+    for rollout in rollouts.newest(tx, model, limit=10_000):
+        if rollout.champion.version == version:
+            return rollout.champion
+    raise NotReady(f"version {version} of {model} never served; `homeostat promote` it instead")
 
 
 def _tell(tx: Connection, type_: str, rollout: Rollout) -> None:

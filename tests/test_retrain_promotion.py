@@ -88,18 +88,27 @@ def test_there_may_be_nothing_to_go_back_to(state: State) -> None:
     promoted(state, ONE, "run-1")
     with pytest.raises(NotReady, match="first"):
         rolled_back(state)
-    with pytest.raises(NotReady, match="never seen"):
+    with pytest.raises(NotReady, match="never served"):
         rolled_back(state, to="7")
     with pytest.raises(Conflict):
         rolled_back(state, to="1")
+
+
+def test_an_alias_read_before_a_rollback_is_not_adopted_after_it(state: State) -> None:
+    """The rollback is the newer word."""
+    promoted(state, ONE, "run-1")
+    promoted(state, TWO, "run-2")
+    rolled_back(state)
+    with state.begin() as tx, pytest.raises(Conflict, match="older"):
+        adopt(tx, "digits", TWO, seen=2, now=NOW)
 
 
 def test_an_alias_moved_by_hand_is_adopted_once(state: State) -> None:
     """What serves already is left alone."""
     promoted(state, ONE, "run-1")
     with state.begin() as tx:
-        rollout = adopt(tx, "digits", TWO, now=NOW)
-        assert adopt(tx, "digits", TWO, now=NOW + timedelta(hours=1)) == rollout
+        rollout = adopt(tx, "digits", TWO, seen=1, now=NOW)
+        assert adopt(tx, "digits", TWO, seen=2, now=NOW + timedelta(hours=1)) == rollout
     assert (rollout.epoch, rollout.champion, rollout.previous) == (2, TWO, ONE)
     assert told(state)[1:] == [(types.MODEL_ADOPTED, "2", 2)]
 

@@ -201,8 +201,6 @@ def test_a_check_is_begun_ended_and_decided_upon_once(state: State) -> None:
         assert found.verdict == a_verdict("c1", VerdictKind.DATA_BUG)
         assert found.finished_at == NOW + TTL
         assert checks.get(tx, "c4") is None
-        assert checks.last_kind(tx, "shop", NOW + TTL) is VerdictKind.DATA_BUG
-        assert checks.last_kind(tx, "shop", NOW) is None
 
 
 def test_a_verdict_is_decided_once(state: State) -> None:

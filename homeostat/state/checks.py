@@ -7,7 +7,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Row, insert, select, update
 
-from homeostat.records import Verdict, VerdictKind, from_json, to_json
+from homeostat.records import Verdict, from_json, to_json
 from homeostat.state.schema import checks
 
 
@@ -78,22 +78,6 @@ def newest(tx: Connection, model: str, limit: int = 1) -> list[Check]:
 def get(tx: Connection, check_id: str) -> Check | None:
     found = _all(tx, checks.c.check_id == check_id)
     return found[0] if found else None
-
-
-def last_kind(tx: Connection, model: str, before: datetime) -> VerdictKind | None:
-    """The newest kind that said something (not no_data) before a time."""
-    kind = tx.execute(
-        select(checks.c.kind)
-        .where(
-            checks.c.model == model,
-            checks.c.status == "done",
-            checks.c.kind != VerdictKind.NO_DATA.value,
-            checks.c.scheduled_at < before,
-        )
-        .order_by(checks.c.scheduled_at.desc())
-        .limit(1)
-    ).scalar()
-    return VerdictKind(kind) if kind else None
 
 
 def _all(tx: Connection, *conditions) -> list[Check]:  # type: ignore[no-untyped-def]

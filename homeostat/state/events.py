@@ -56,6 +56,17 @@ def newest(tx: Connection, model: str, limit: int = 50) -> list[Event]:
     return [from_json(row.record, Event) for row in rows]
 
 
+def last(tx: Connection, model: str, types: Sequence[str]) -> Event | None:
+    """The newest event of these types."""
+    text = tx.execute(
+        select(events.c.record)
+        .where(events.c.model == model, events.c.type.in_(types))
+        .order_by(events.c.time.desc(), events.c.event_id.desc())
+        .limit(1)
+    ).scalar()
+    return from_json(text, Event) if text else None
+
+
 def undispatched(tx: Connection, limit: int = 100) -> list[Event]:
     """Oldest first: events not yet turned into deliveries."""
     rows = tx.execute(

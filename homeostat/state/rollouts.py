@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, insert, select
+from sqlalchemy import Connection, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from homeostat.errors import Conflict
@@ -70,16 +70,29 @@ def write(tx: Connection, rollout: Rollout) -> None:
         ) from None
 
 
-def is_mirrored(tx: Connection, model: str, epoch: int) -> bool:
-    return bool(tx.execute(select(rollouts.c.mirrored).where(*_this(model, epoch))).scalar())
+def last_mirrored(tx: Connection, model: str) -> Rollout | None:
+    """The newest record that MLflow's aliases were brought in line with."""
+    text = tx.execute(
+        select(rollouts.c.record)
+        .where(rollouts.c.model == model, rollouts.c.mirrored.is_(True))
+        .order_by(rollouts.c.epoch.desc())
+        .limit(1)
+    ).scalar()
+    return from_json(text, Rollout) if text else None
 
 
 def mark_mirrored(tx: Connection, model: str, epoch: int) -> None:
-    tx.execute(rollouts.update().where(*_this(model, epoch)).values(mirrored=True))
+    tx.execute(
+        rollouts.update()
+        .where(rollouts.c.model == model, rollouts.c.epoch == epoch)
+        .values(mirrored=True)
+    )
 
 
-def _this(model: str, epoch: int) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-    return rollouts.c.model == model, rollouts.c.epoch == epoch
+def forget_references(tx: Connection, model: str, folder: str) -> None:
+    """Of a folder (relative to home) that is about to be removed."""
+    under = references.c.path.startswith(f"{folder}/", autoescape=True)
+    tx.execute(references.delete().where(references.c.model == model, under))
 
 
 def add_version(

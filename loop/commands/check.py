@@ -15,6 +15,7 @@ from loop import checking
 from loop.clock import utc_now
 from loop.commands.common import environ, settings_of, terminal
 from loop.context import Context
+from loop.holder import holder_name
 from loop.running import open_context
 
 
@@ -46,7 +47,7 @@ def _check(context: Context) -> checks.Check:
         rollout = rollouts.current(tx, context.model)
     if rollout is None:
         raise NotReady("no version serves yet; start the loop with `homeostat up`")
-    check_id = checking.begin(context, rollout, utc_now())
+    check_id = checking.begin(context, rollout, utc_now(), owner=holder_name())
     with terminal.status("checking"):
         while not checking.finish(context, check_id, utc_now()):
             time.sleep(0.1)

@@ -14,11 +14,12 @@ from typing import Any
 import click
 
 import homeostat
+from homeostat.errors import NotReady
 from homeostat.records import VerdictKind
 from loop.commands.common import terminal
 from loop.demo import telling
 from loop.demo.acts import ACTS, Act, play_act
-from loop.demo.stage import Stage, demo_environ, set_stage, wait_until_serving
+from loop.demo.stage import START_LIMIT, Stage, demo_environ, set_stage, wait_until_serving
 from loop.demo.traffic import Traffic
 from loop.household import addresses
 from loop.status import Status
@@ -50,8 +51,10 @@ def command(leave: bool, json_file: Path | None, seed: int, folder: Path | None)
             _stay(stage)
     finally:
         code = stage.close()
-        if folder is None:
-            shutil.rmtree(where, ignore_errors=True)
+    if folder is None and figures["as_told"]:
+        shutil.rmtree(where, ignore_errors=True)
+    elif folder is None:
+        terminal.print(f"Kept for a look: {where} (logs in .homeostat/logs)")
     figures["exit_status_of_up"] = code
     figures["as_told"] = figures["as_told"] and code == 0
     if json_file:
@@ -67,7 +70,10 @@ def _start(stage: Stage, teller: telling.Teller) -> float:
     started = time.monotonic() - teller.began
     teller.say("Version 1 serves, and requests come in. Labels follow two seconds later.")
     telling.show_addresses(terminal, addresses(stage.settings))
+    deadline = time.monotonic() + START_LIMIT
     while not any(_settled(stage.status())):
+        if time.monotonic() > deadline:
+            raise NotReady(f"no window of production became the reference in {START_LIMIT:g} s")
         time.sleep(0.25)
     teller.say("The first window of production became the reference.")
     return started
@@ -87,7 +93,7 @@ def _play(stage: Stage, teller: telling.Teller) -> list[Act]:
         teller.chapter(f"Act {number + 1}: {title} ({story})")
         act = play_act(stage, number, teller.say)
         style = "green" if act.as_told else "red"
-        teller.say(f"{'As told' if act.as_told else act.missing}, {act.seconds:.0f} s.", style)
+        teller.say(f"{'As told' if act.as_told else 'Not as told'}, {act.seconds:.0f} s.", style)
         acts.append(act)
     return acts
 

@@ -6,12 +6,19 @@ import time
 
 from rich.markup import escape
 
+from homeostat.errors import NotReady
 from homeostat.records import GateReport, Run
 from homeostat.state import controls, runs
 from loop.commands.common import terminal
 from loop.context import Context
 from loop.holder import is_dead
 from loop.machine import Machine
+
+
+def refuse_while_paused(context: Context) -> None:
+    with context.state.begin() as tx:
+        if controls.control(tx, context.model).paused:
+            raise NotReady("the loop is paused and would not act: `homeostat resume` first")
 
 
 def follow(context: Context, run_id: str) -> tuple[Run, GateReport | None]:
@@ -28,13 +35,15 @@ def follow(context: Context, run_id: str) -> tuple[Run, GateReport | None]:
                     run = runs.get(tx, run_id)
                     report = runs.gate_of(tx, run_id)
                     lease = controls.lease(tx, machine.lease_name)
+                    paused = controls.control(tx, context.model).paused
                 assert run is not None
                 if run.stage != shown:
                     shown = run.stage
                     terminal.print(f"[dim]{context.clock():%H:%M:%S}[/] {run.stage}")
                 if run.stage.final or run.stage.value == "proposed":
                     return run, report
-                spinner.update(escape(run.waiting_for or run.stage.value))
+                doing = "paused: `homeostat resume` lets it go on" if paused else run.stage.value
+                spinner.update(escape(run.waiting_for or doing))
                 if lease is None or lease.holder == machine.holder or _is_free(lease, context):
                     machine.tick()
                 time.sleep(0.3)

@@ -13,7 +13,7 @@ from homeostat.state import rollouts, runs
 from loop import deciding
 from loop.clock import utc_now
 from loop.commands.common import actor, environ, settings_of
-from loop.commands.following import follow, show_gate
+from loop.commands.following import follow, refuse_while_paused, show_gate
 from loop.running import open_context
 
 
@@ -26,6 +26,7 @@ def command(project: Path, version: str) -> None:
     A version that passes waits for `homeostat promote`. Exits 1 when it does not pass.
     """
     context = open_context(settings_of(project), environ(), preload=False)
+    refuse_while_paused(context)
     now = utc_now()
     ref = context.registry.fetch(version, feature_names=feature_names(context.settings))
     decision = Decision(

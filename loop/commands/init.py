@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from importlib.resources import files
 from pathlib import Path
 
@@ -21,7 +22,10 @@ def command(folder: Path) -> None:
     """Make FOLDER: commented settings, a training program, and example data, ready to run."""
     if (folder / FILE_NAME).exists():
         raise SettingsError("there is a project here already", file=str(folder / FILE_NAME))
-    (folder / "data").mkdir(parents=True, exist_ok=True)
+    try:
+        (folder / "data").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"cannot be made: {error.strerror}", file=str(folder)) from None
     template = files("loop").joinpath("project_template")
     settings = template.joinpath(FILE_NAME).read_text().replace("{name}", _name(folder))
     (folder / FILE_NAME).write_text(settings)
@@ -32,7 +36,7 @@ def command(folder: Path) -> None:
     rows[TRAIN_ROWS:].to_parquet(folder / "data" / "test.parquet", index=False)
     load(folder, {})
     terminal.print(f"Made {folder}/: {FILE_NAME}, train.py, data/. Next:")
-    terminal.print(f"  cd {folder} && homeostat up")
+    terminal.print(f"  cd {shlex.quote(str(folder))} && homeostat up")
 
 
 def _name(folder: Path) -> str:

@@ -52,6 +52,15 @@ def _promote(
                 waiting.candidate.version,
             )
         ):
+            report = runs.gate_of(tx, waiting.run_id)
+            now_serving = rollouts.current(tx, model)
+            champion = now_serving.champion.version if now_serving else None
+            if report is not None and report.champion != champion and not force:
+                raise NotReady(
+                    f"version {waiting.candidate.version} met version {report.champion} at its "
+                    f"gate, and version {champion} serves now: `homeostat reject` and "
+                    f"`homeostat gate {waiting.candidate.version}` (or --force)"
+                )
             rollout = promotion.promote(
                 tx,
                 model,

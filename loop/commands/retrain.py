@@ -7,13 +7,15 @@ from pathlib import Path
 import click
 from rich.markup import escape
 
+from homeostat.executor import tail_of
 from homeostat.identifiers import uuid7
+from homeostat.leash import OUTPUT
 from homeostat.records import Action, Decision
 from homeostat.state import checks, runs
 from loop import deciding
 from loop.clock import utc_now
 from loop.commands.common import actor, environ, settings_of, terminal
-from loop.commands.following import follow, show_gate
+from loop.commands.following import follow, refuse_while_paused, show_gate
 from loop.running import open_context
 
 
@@ -29,6 +31,7 @@ def command(project: Path, reason: str, probe: bool, training_command: tuple[str
     Exits 0 when the candidate passed its gate, 1 when it did not.
     """
     context = open_context(settings_of(project), environ(), preload=False)
+    refuse_while_paused(context)
     now = utc_now()
     try:
         with context.state.begin() as tx:
@@ -51,4 +54,7 @@ def command(project: Path, reason: str, probe: bool, training_command: tuple[str
         show_gate(report)
     if run.error:
         terminal.print(f"[red]failed[/] {escape(run.error)}")
+        folder = context.settings.jobs_path / f"{run.run_id}-train-{run.attempt}"
+        if tail := tail_of(folder):
+            terminal.print(escape(f"The last lines of {folder / OUTPUT}:\n{tail}"))
     raise SystemExit(0 if run.stage.value in ("promoted", "proposed") else 1)

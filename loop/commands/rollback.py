@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from homeostat.state import controls
+from homeostat import events as types
+from homeostat.state import controls, events
 from loop.clock import utc_now
 from loop.commands.common import actor, settings_of, state_of, terminal
 from retrain import promotion, publish
@@ -28,6 +29,9 @@ def command(project: Path, version: str | None, reason: str, pause: bool) -> Non
         if pause:
             controls.set_paused(
                 tx, settings.model.name, True, reason=reason, actor=actor(), now=now
+            )
+            events.record(
+                tx, types.LOOP_PAUSED, settings.model.name, now, reason=reason, actor=actor()
             )
     publish.publish(settings.rollout_path, rollout)
     terminal.print(f"version {rollout.champion.version} serves again (epoch {rollout.epoch})")

@@ -13,7 +13,7 @@ from alerts.endpoints import load_endpoints
 from homeostat.settings import Settings
 from loop.clock import utc_now
 from loop.commands.common import configure_logging, environ, settings_of, state_of, terminal
-from loop.household import Addresses, addresses, household
+from loop.household import Addresses, addresses, household, only_one
 from loop.status import gather, next_step
 
 
@@ -24,7 +24,7 @@ def command(project: Path) -> None:
     settings = settings_of(project)
     load_endpoints(settings, environ())  # a missing secret is told here, not in a log
     configure_logging("up")
-    settings.home.mkdir(parents=True, exist_ok=True)
+    lock = only_one(settings)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -32,6 +32,7 @@ def command(project: Path) -> None:
     teller = threading.Thread(target=_tell, args=(settings, stop), daemon=True)
     teller.start()
     supervisor.run(stop)
+    lock.close()
     terminal.print("Everything has ended.")
 
 

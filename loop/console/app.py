@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,9 +30,10 @@ def make_app(context: Context, keys: Keyring) -> FastAPI:
 
     def allow(request: Request) -> None:
         try:
-            keys.allow(request.headers.get("authorization"), Scope.ADMIN)
+            keys.allow(_bearer(request.headers.get("authorization")), Scope.ADMIN)
         except AuthError as error:
-            raise HTTPException(error.status, str(error)) from None
+            ask = {"www-authenticate": 'Basic realm="any name, and a key of scope admin"'}
+            raise HTTPException(error.status, str(error), headers=ask) from None
 
     _add_reports(app, context.settings.reports_path, allow)
 
@@ -44,7 +46,7 @@ def make_app(context: Context, keys: Keyring) -> FastAPI:
         allow(request)
         status = gather(context.settings, context.state, context.clock())
         template = pages.get_template("status.html")
-        return template.render(s=status, next_step=next_step(status), waiting=context.waiting)
+        return template.render(s=status, next_step=next_step(status))
 
     @app.get("/api/status")
     def api_status(request: Request) -> Response:
@@ -68,6 +70,18 @@ def make_app(context: Context, keys: Keyring) -> FastAPI:
     return app
 
 
+def _bearer(authorization: str | None) -> str | None:
+    """Browsers ask for a name and a password: the password is the key."""
+    kind, _, credentials = (authorization or "").partition(" ")
+    if kind.lower() != "basic":
+        return authorization
+    try:
+        name_and_key = base64.b64decode(credentials, validate=True).decode()
+    except ValueError:
+        return None
+    return f"Bearer {name_and_key.partition(':')[2]}"
+
+
 def _add_reports(app: FastAPI, folder: Path, allow: Callable[[Request], None]) -> None:
     @app.get("/reports/{check_id}/{file}")
     def report(request: Request, check_id: str, file: str) -> FileResponse:
@@ -78,4 +92,5 @@ def _add_reports(app: FastAPI, folder: Path, allow: Callable[[Request], None]) -
             raise HTTPException(404, f"a report has the files {', '.join(REPORT_FILES)}")
         if not path.is_file():
             raise HTTPException(404, "no such report; older ones are removed, see keep_reports")
-        return FileResponse(path)
+        # Evidently writes categories into the page as they came: it may not act in our name.
+        return FileResponse(path, headers={"content-security-policy": "sandbox allow-scripts"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import threading
 
@@ -17,17 +18,28 @@ from loop.context import Context
 log = logging.getLogger(__name__)
 
 
-def serve_console(context: Context, stop: threading.Event) -> str:
-    """Start serving; the address. Ends when `stop` is set."""
+def serve_console(context: Context, stop: threading.Event) -> None:
+    """Start serving, until `stop` is set. The loop goes on without a page that cannot be served."""
     settings = context.settings.console
     keys = load_keys(context.settings.keys_path)
     require_keys_beyond_loopback(settings.host, keys, "console")
-    listening = socket.create_server((settings.host, settings.port), backlog=128)
-    url = f"http://{settings.host}:{listening.getsockname()[1]}"
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        listening = socket.create_server((settings.host, settings.port), family=family)
+    except OSError as error:
+        log.error(
+            "No status page: %s:%d cannot be listened at (%s); set [console] port to another one.",
+            settings.host,
+            settings.port,
+            error,
+        )
+        return
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    url = f"http://{host}:{listening.getsockname()[1]}"
     config = uvicorn.Config(
         make_app(context, keys), log_config=None, access_log=False, lifespan="off"
     )
-    server = _ThreadedServer(config)
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listening],), daemon=True, name="console")
     thread.start()
 
@@ -36,13 +48,6 @@ def serve_console(context: Context, stop: threading.Event) -> str:
         server.should_exit = True
 
     threading.Thread(target=end, daemon=True).start()
-    write_atomically(context.settings.home / "console.json", msgspec.json.encode({"url": url}))
+    found = msgspec.json.encode({"url": url, "pid": os.getpid()})
+    write_atomically(context.settings.home / "console.json", found)
     log.info("Status page: %s", url)
-    return url
-
-
-class _ThreadedServer(uvicorn.Server):
-    """Signals belong to the loop's main thread."""
-
-    def install_signal_handlers(self) -> None:
-        return

@@ -237,8 +237,10 @@ def play_act(stage: Stage, number: int, tell: Callable[[str], None]) -> Act:
         body(play)
         act.as_told = True
     except Missing as missing:
-        act.missing = str(missing)
-        tell(f"Not as told: {act.missing} did not come.")
+        act.missing = f"{missing} did not come within {ACT_LIMIT:.0f} s"
+        tell(f"Not as told: {act.missing}.")
+        for gate in list(play.status.gates.values())[:3] if play.status else ():
+            tell(f"A gate said: {gate.reason}")
     act.seconds = round(time.monotonic() - began, 1)
     act.version_after = play.champion()
     for check in play.checks():
