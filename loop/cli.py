@@ -15,7 +15,7 @@ from homeostat.errors import HomeostatError
 # name -> module under loop.commands, and its line in --help
 COMMANDS = {
     "init": ("init", "Make a project folder that works."),
-    "demo": ("demo", "Watch the loop close on real data: four acts, about three minutes."),
+    "demo": ("demo", "Watch the loop close on real data, in four acts."),
     "up": ("up", "Start everything: server, loop, status page, MLflow's UI."),
     "serve": ("serve", "Start the model server alone."),
     "loop": ("run_loop", "Start the loop alone."),

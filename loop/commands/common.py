@@ -46,7 +46,7 @@ def configure_logging(name: str) -> None:
     logging.basicConfig(
         level=logging.INFO,
         format=f"%(asctime)s {name} %(levelname)s %(message)s",
-        datefmt="%H:%M:%S",
+        datefmt="%F %T",
     )
     # A tick that takes longer than the pause between two is no news.
     logging.getLogger("apscheduler").setLevel(logging.ERROR)

@@ -23,7 +23,7 @@ def export(folder: Path, prometheus_url: str) -> None:
     from dashboards.export import export as write
 
     for path in write(folder, prometheus_url=prometheus_url):
-        terminal.print(str(path))
+        terminal.print(str(path), soft_wrap=True)
 
 
 @command.command()

@@ -33,6 +33,7 @@ def new(project: Path, name: str, scopes: tuple[str, ...]) -> None:
     token, key = new_key(name, frozenset(Scope(scope) for scope in scopes))
     add_key(settings.keys_path, key)
     click.echo(token)
+    terminal.print("From the next start on, callers have to show a key.", style="dim")
 
 
 @command.command(name="list")

@@ -95,7 +95,7 @@ def show_addresses(console: Console, found: Addresses) -> None:
 def closing_table(acts: Sequence[Act]) -> Table:
     table = Table(title="How it went", title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("act", min_width=28)
-    for heading in ("told", "time", "accuracy", "version", "sent/failed"):
+    for heading in ("told", "time", "accuracy", "version", "failed"):
         table.add_column(heading, no_wrap=True)
     for act in acts:
         table.add_row(
@@ -110,7 +110,7 @@ def closing_table(acts: Sequence[Act]) -> Table:
             act.version_before
             if act.version_before == act.version_after
             else f"{act.version_before}→{act.version_after}",
-            f"{act.requests}/{act.failed}",
+            f"{act.failed} of {act.requests}",
         )
     return table
 
