@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from homeostat.errors import SettingsError
 from homeostat.records import Mode, Task
+from homeostat.settings_checks import check
 from homeostat.settings_reader import read
 from homeostat.words import Rate, Size, parse_size
 
@@ -145,9 +145,6 @@ class GateSettings:
     """What a candidate must show before it serves."""
 
     test_set: Annotated[Path | None, "frozen test rows, with the training data's columns"] = None
-    metric: Annotated[
-        Literal["accuracy", "mae"] | None, "default: accuracy, or mae for regression"
-    ] = None
     margin: Annotated[
         float, "how much worse a candidate may be on the test set (regression: share)"
     ] = 0.005
@@ -272,31 +269,14 @@ class Settings:
 
 
 def load(path: Path, environ: Mapping[str, str]) -> Settings:
-    """Read a project's settings; a pure function of the file and the environment given.
+    """Read a project's settings; a function of the files and the environment given.
 
     `path` is the file, or the project's folder. Keys may be overridden by variables such as
     HOMEOSTAT_SERVING_PORT. Relative paths are taken from the project's folder. Raises
-    SettingsError naming the file, the key, what is allowed and the nearest right name.
+    SettingsError naming the file, the key, what is allowed and the nearest right name; also where
+    the training data or the test set it names is not there.
     """
     file = path / FILE_NAME if path.is_dir() else path
-    return checked(read(Settings, file, environ), file)
-
-
-def checked(settings: Settings, file: Path) -> Settings:
-    """The rules that take more than one key."""
-
-    def fail(key: str, message: str) -> Any:
-        raise SettingsError(message, file=str(file), key=key)
-
-    monitor, gate = settings.monitor, settings.gate
-    if monitor.window < monitor.every:
-        fail("monitor.window", "shorter than monitor.every: rows in between would never be checked")
-    if not 0 < monitor.drift_share <= 1:
-        fail("monitor.drift_share", f"a share above 0, up to 1, not {monitor.drift_share}")
-    if not 0 < gate.holdout_share < 1:
-        fail("gate.holdout_share", f"a share between 0 and 1, not {gate.holdout_share}")
-    if gate.metric and (gate.metric == "mae") != (settings.model.task is Task.REGRESSION):
-        fail("gate.metric", f'"{gate.metric}" does not measure a {settings.model.task} model')
-    if not settings.model.name.replace("-", "").replace("_", "").replace(".", "").isalnum():
-        fail("model.name", 'letters, digits, ".", "-" and "_" only: it names folders and metrics')
+    settings = read(Settings, file, environ)
+    check(settings, file)
     return settings

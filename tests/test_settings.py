@@ -10,9 +10,10 @@ import pytest
 
 from homeostat.errors import SettingsError
 from homeostat.records import Mode, Task
-from homeostat.settings import Settings, load
+from homeostat.settings import GateSettings, Settings, load
+from homeostat.settings_checks import NUMBERS
 from homeostat.settings_reader import bare, hints
-from homeostat.words import Rate
+from homeostat.words import Rate, Size
 
 SMALLEST = '[model]\nname = "shop"\n'
 
@@ -42,6 +43,8 @@ def test_a_name_is_all_a_project_needs(tmp_path: Path) -> None:
 
 def test_every_kind_of_value_is_read(tmp_path: Path) -> None:
     """Words, paths, lists, choices, numbers, and sections that repeat."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/train.parquet").touch()
     settings = read(
         tmp_path,
         """
@@ -58,7 +61,6 @@ def test_every_kind_of_value_is_read(tmp_path: Path) -> None:
         false_alarms = "2 per 7d"
         drift_share = 1
         [gate]
-        metric = "mae"
         minimum = 2.5
         [retrain]
         budget = "3 per d"
@@ -120,9 +122,26 @@ def test_settings_cannot_be_changed(tmp_path: Path) -> None:
         # rules that take more than one key
         ("[model]\nname = 'a/b'", "model.name", "letters"),
         (SMALLEST + "[monitor]\nwindow = '1m'", "monitor.window", "shorter than monitor.every"),
-        (SMALLEST + "[monitor]\ndrift_share = 0.0", "monitor.drift_share", "not 0.0"),
-        (SMALLEST + "[gate]\nholdout_share = 1.0", "gate.holdout_share", "between 0 and 1"),
-        (SMALLEST + "[gate]\nmetric = 'mae'", "gate.metric", "classification"),
+        (SMALLEST + "[monitor]\ndrift_share = 0.0", "monitor.drift_share", "above 0 to 1"),
+        (SMALLEST + "[gate]\nholdout_share = 1.0", "gate.holdout_share", "to below 1"),
+        (SMALLEST + "[gate]\nminimum = 2.5", "gate.minimum", "an accuracy, at most 1"),
+        (SMALLEST + "[gate]\nmetric = 'mae'", "gate.metric", "no such key"),
+        # values that cannot be right
+        (SMALLEST + "[serving]\nport = 99999", "serving.port", "from 0 to 65535, not 99999"),
+        (SMALLEST + "[console]\nport = -1", "console.port", "from 0"),
+        (SMALLEST + "[serving]\nthreads = 0", "serving.threads", "from 1, not 0"),
+        (SMALLEST + "[serving]\nmax_batch_rows = 0", "serving.max_batch_rows", "from 1"),
+        (SMALLEST + "[serving]\nmax_queued_rows = 0", "serving.max_queued_rows", "from 1"),
+        (SMALLEST + "[monitor]\nmin_rows = -5", "monitor.min_rows", "from 2, not -5"),
+        (SMALLEST + "[monitor]\nbug_share = 7.0", "monitor.bug_share", "from 0 to 1, not 7.0"),
+        (SMALLEST + "[retrain]\nconfirmations = 0", "retrain.confirmations", "from 1"),
+        (SMALLEST + "[gate]\nmargin = nan", "gate.margin", "from 0 to 1, not nan"),
+        (SMALLEST + "[gate]\nmargin = -3", "gate.margin", "not -3.0"),
+        (SMALLEST + "[gate]\nlatency_ratio = 0", "gate.latency_ratio", "above 0, not 0.0"),
+        (SMALLEST + "[monitor]\nevery = '0s'", "monitor.every", "a duration above zero"),
+        (SMALLEST + "[serving]\npoll = '0s'", "serving.poll", "a duration above zero"),
+        (SMALLEST + "[gate]\ntest_set = 'gone.csv'", "gate.test_set", "gone.csv"),
+        (SMALLEST + "training_data = 'gone.csv'", "model.training_data", "there is no file"),
     ],
 )
 def test_what_is_wrong_is_told_with_file_and_key(
@@ -209,6 +228,30 @@ def test_variables_the_project_names_itself_are_its_own(tmp_path: Path) -> None:
         {"HOMEOSTAT_MY_KEY": "1", "HOMEOSTAT_WEBHOOK_SECRET": "whsec_not_to_be_seen"},
     )
     assert "not_to_be_seen" not in repr(settings)
+
+
+def test_every_number_has_its_bounds() -> None:
+    """A new number without a line in the table would be accepted whatever it is."""
+    numbers = {
+        f"{name}.{key}"
+        for name, section in hints(Settings).items()
+        if dataclasses.is_dataclass(bare(section))
+        for key, hint in hints(bare(section)).items()
+        if bare(hint) in (int, float, Size, float | None)
+    }
+    assert numbers == set(NUMBERS)
+
+
+def test_none_at_all_is_a_duration_where_it_means_at_once(tmp_path: Path) -> None:
+    """No delay of the labels and no cooldown are settings like others."""
+    text = SMALLEST + "[monitor]\nlabel_delay = '0s'\n[retrain]\ncooldown = '0s'"
+    assert not read(tmp_path, text).retrain.cooldown
+
+
+def test_the_environment_is_checked_and_settings_made_in_code_are_not(tmp_path: Path) -> None:
+    """A variable is held to the file's rules; what a program builds itself is its own."""
+    assert error(tmp_path, SMALLEST, {"HOMEOSTAT_SERVING_THREADS": "0"}).key == "serving.threads"
+    assert GateSettings(test_set=tmp_path / "gone.csv", margin=7).margin == 7
 
 
 def test_every_key_says_what_it_means() -> None:

@@ -1,0 +1,112 @@
+"""What a type cannot say: settings that cannot be right are refused, by a table of their bounds."""
+
+from __future__ import annotations
+
+import math
+from datetime import timedelta
+from operator import attrgetter
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from homeostat.errors import SettingsError
+from homeostat.records import Task
+
+if TYPE_CHECKING:
+    from homeostat.settings import Settings
+
+
+class Bounds(NamedTuple):
+    """From `low` to `high`; `above` and `below` leave out that end itself."""
+
+    low: float
+    high: float = math.inf
+    above: bool = False
+    below: bool = False
+
+    def allow(self, value: float) -> bool:
+        # nan is refused, since every comparison with it is false.
+        starts = self.low < value if self.above else self.low <= value
+        return starts and (value < self.high if self.below else value <= self.high)
+
+    def __str__(self) -> str:
+        low = f"a number above {self.low:g}" if self.above else f"a number from {self.low:g}"
+        if self.high == math.inf:
+            return low
+        return f"{low} to {'below ' if self.below else ''}{self.high:g}"
+
+
+_PORT, _COUNT, _SHARE = Bounds(0, 65535), Bounds(1), Bounds(0, 1)
+
+NUMBERS = {
+    "serving.port": _PORT,
+    "serving.max_body": _COUNT,
+    "serving.max_batch_rows": _COUNT,
+    "serving.max_queued_rows": _COUNT,
+    "serving.threads": _COUNT,
+    "journal.commit_bytes": _COUNT,
+    "registry.ui_port": _PORT,
+    "monitor.min_rows": Bounds(2),  # one row has no distribution
+    "monitor.min_labels": _COUNT,
+    "monitor.drift_share": Bounds(0, 1, above=True),
+    "monitor.error_floor": Bounds(0),
+    "monitor.bug_share": _SHARE,
+    "monitor.range_slack": Bounds(0),
+    "monitor.report_rows": _COUNT,
+    "monitor.keep_reports": Bounds(0),
+    "retrain.confirmations": _COUNT,
+    "retrain.max_rejections": _COUNT,
+    "retrain.max_rows": _COUNT,
+    "gate.margin": _SHARE,
+    "gate.minimum": Bounds(0),
+    "gate.holdout_share": Bounds(0, 1, above=True, below=True),
+    "gate.min_rows": _COUNT,
+    "gate.slice_margin": _SHARE,
+    "gate.calibration_margin": _SHARE,
+    "gate.latency_ratio": Bounds(0, above=True),
+    "gate.max_size": _COUNT,
+    "console.port": _PORT,
+}
+# The other durations may be zero, which says: at once.
+POSITIVE_DURATIONS = (
+    "serving.poll",
+    "journal.commit_every",
+    "monitor.every",
+    "monitor.window",
+    "monitor.time_limit",
+    "retrain.time_limit",
+    "gate.time_limit",
+)
+FILES = ("model.training_data", "gate.test_set")
+
+
+def check(settings: Settings, file: Path) -> None:
+    """Raises SettingsError naming the file, the key, and what is allowed."""
+    for key, bounds in NUMBERS.items():
+        number: float | None = attrgetter(key)(settings)
+        if number is not None and not bounds.allow(number):
+            raise _error(file, key, f"{bounds}, not {number}")
+    for key in POSITIVE_DURATIONS:
+        duration: timedelta = attrgetter(key)(settings)
+        if duration <= timedelta(0):
+            raise _error(file, key, "a duration above zero")
+    for key in FILES:
+        data: Path | None = attrgetter(key)(settings)
+        if data is not None and not data.is_file():
+            raise _error(file, key, f"there is no file {data}; correct the path, or put it there")
+    _check_together(settings, file)
+
+
+def _check_together(settings: Settings, file: Path) -> None:
+    monitor, gate = settings.monitor, settings.gate
+    if monitor.window < monitor.every:
+        message = "shorter than monitor.every: rows in between would never be checked"
+        raise _error(file, "monitor.window", message)
+    if settings.model.task is Task.CLASSIFICATION and (gate.minimum or 0) > 1:
+        raise _error(file, "gate.minimum", f"an accuracy, at most 1, not {gate.minimum}")
+    if not settings.model.name.replace("-", "").replace("_", "").replace(".", "").isalnum():
+        message = 'letters, digits, ".", "-" and "_" only: it names folders and metrics'
+        raise _error(file, "model.name", message)
+
+
+def _error(file: Path, key: str, message: str) -> SettingsError:
+    return SettingsError(message, file=str(file), key=key)
