@@ -139,6 +139,25 @@ def test_a_model_that_cannot_be_loaded_leaves_no_worker(pickled_entry: Path) -> 
     assert psutil.Process().children() == before
 
 
+def test_the_worker_sees_little_of_our_environment(
+    pickled_entry: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a model needs to run gets through; keys and passwords do not, whatever their names."""
+    for name in ("AWS_SECRET_ACCESS_KEY", "SLACK_SECRET", "HOMEOSTAT_STATE_URL", "MLFLOW_TOKEN"):
+        monkeypatch.setenv(name, "not-to-be-seen")
+    monkeypatch.setenv("LC_TIME", "C")
+    before = {child.pid for child in psutil.Process().children()}
+    model = start(pickled_entry)
+    try:
+        (worker,) = (c for c in psutil.Process().children() if c.pid not in before)
+        seen = worker.environ()
+    finally:
+        model.close()
+    assert "not-to-be-seen" not in seen.values()
+    assert seen["PATH"] == os.environ["PATH"]
+    assert seen["LC_TIME"] == "C"
+
+
 def test_the_worker_ends_with_its_parent(pickled_entry: Path) -> None:
     """However its parent ends, no worker stays behind."""
     program = (

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +25,21 @@ WARM_UP_ROWS = 8
 _LOAD_SECONDS = 180.0
 _PREDICT_SECONDS = 60.0
 _CLOSE_SECONDS = 2.0
+# What a model needs to be imported and to compute; everything else, keys and passwords first,
+# stays out of the reach of its code.
+_PASSED = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "TMPDIR",
+    "TZ",
+    "VIRTUAL_ENV",
+    "PYTHONPATH",
+    "PYTHONSAFEPATH",
+    "LD_LIBRARY_PATH",
+    "CUDA_VISIBLE_DEVICES",
+    "OMP_NUM_THREADS",
+)
 _STDERR = 2  # what a model prints belongs in the log, not in somebody's output
 
 
@@ -92,6 +109,7 @@ class _Worker:
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=_STDERR,
+                env=_environment(os.environ),
             )
         self._connection = ours
         try:
@@ -143,6 +161,13 @@ class _Worker:
             f"the worker process of {self._where} ended (exit status {self._process.poll()}); "
             "the log shows its last words"
         )
+
+
+def _environment(ours: Mapping[str, str]) -> dict[str, str]:
+    """Given at its start, not removed there: a process can read back what it was started with."""
+    return {
+        name: value for name, value in ours.items() if name in _PASSED or name.startswith("LC_")
+    }
 
 
 def _rows(batch: Batch) -> wire.Rows:

@@ -28,9 +28,6 @@ T = TypeVar("T")
 
 
 def main(arguments: list[str]) -> int:
-    # Our settings, and the secrets among them, are none of the model's business.
-    for name in [name for name in os.environ if name.startswith("HOMEOSTAT_")]:
-        del os.environ[name]
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     with socket.socket(fileno=int(arguments[0])) as connection:
