@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from homeostat.errors import HomeostatError, JobError
+from homeostat.errors import HomeostatError, JobError, ProgramError
 from homeostat.records import (
     GateReport,
     ModelSpec,
@@ -38,6 +38,7 @@ RESULT = "result.json"
 class _Envelope:
     error: str | None
     result: msgspec.Raw
+    tail: str = ""  # the last lines of what failed inside the job
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +111,11 @@ def write_atomically(path: Path, data: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # until now the new name is only in memory
+    finally:
+        os.close(folder)
 
 
 def read_result(folder: Path, type_: type[S]) -> S | None:
@@ -120,7 +126,7 @@ def read_result(folder: Path, type_: type[S]) -> S | None:
         return None
     envelope = from_json(data, _Envelope)
     if envelope.error is not None:
-        raise JobError(envelope.error)
+        raise JobError(envelope.error, tail=envelope.tail)
     return from_json(bytes(envelope.result), type_)
 
 
@@ -130,7 +136,8 @@ def run_job(folder: Path, type_: type[S], work: Callable[[S], Any]) -> int:
         result = work(from_json((folder / SPEC).read_bytes(), type_))
         envelope = _Envelope(error=None, result=msgspec.Raw(to_json(result)))
     except HomeostatError as error:
-        envelope = _Envelope(error=str(error), result=msgspec.Raw(b"null"))
-        sys.stderr.write(f"{error}\n{getattr(error, 'tail', '')}\n")
+        tail = error.tail if isinstance(error, ProgramError) else ""
+        envelope = _Envelope(error=str(error), result=msgspec.Raw(b"null"), tail=tail)
+        sys.stderr.write(f"{error}\n{tail}\n")
     write_atomically(folder / RESULT, to_json(envelope))
     return int(envelope.error is not None)

@@ -99,9 +99,30 @@ def test_a_job_that_fails_says_why(tmp_path: Path, capsys: pytest.CaptureFixture
 
     (tmp_path / SPEC).write_bytes(to_json(Order(number=1)))
     assert run_job(tmp_path, Order, work) == 1
-    with pytest.raises(JobError, match="the program crashed"):
+    with pytest.raises(JobError, match="the program crashed") as raised:
         read_result(tmp_path, Bill)
+    assert raised.value.tail == "ZeroDivisionError"
     assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+SYNCED = """
+import os, stat, sys
+from pathlib import Path
+from homeostat.jobs import write_atomically
+path, sync = Path(sys.argv[1]), os.fsync
+def told(fd):
+    print("folder" if stat.S_ISDIR(os.fstat(fd).st_mode) else "file", path.exists())
+    sync(fd)
+os.fsync = told
+write_atomically(path, b"new")
+"""
+
+
+def test_the_file_then_its_name_reach_the_disk(tmp_path: Path) -> None:
+    """A rename that only memory knows of is lost with the power."""
+    command = [sys.executable, "-c", SYNCED, str(tmp_path / "file")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["file False", "folder True"]
 
 
 KILLED = """
