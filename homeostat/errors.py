@@ -7,6 +7,7 @@ HomeostatError
 │   ├── RegistryUnavailable
 │   ├── StateUnavailable
 │   └── JournalUnavailable
+├── RegistryRefused        MLflow answers, and says no; waiting does not help
 ├── IntegrityError         files are not what their digest says
 ├── ModelError             a version cannot be loaded or does not answer
 ├── InputError             a request's content is wrong; carries row and field
@@ -43,6 +44,10 @@ class Unavailable(HomeostatError):
 
 class RegistryUnavailable(Unavailable):
     """MLflow does not answer."""
+
+
+class RegistryRefused(HomeostatError):
+    """MLflow answers, and does not do what was asked: a right is missing, or the request wrong."""
 
 
 class StateUnavailable(Unavailable):

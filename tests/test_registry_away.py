@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from registry_fixtures import LoggedModels
 
-from homeostat.errors import RegistryUnavailable
+from homeostat.errors import RegistryRefused, RegistryUnavailable, Unavailable
 from homeostat.registry.connection import shown
 from homeostat.registry.mlflow_registry import Registry
 from homeostat.settings import Settings, load
@@ -86,6 +86,71 @@ def test_an_overloaded_server_is_away(tmp_path: Path) -> None:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+class Answering(BaseHTTPRequestHandler):
+    """Healthy, and answers every question with the status and the code that its path names."""
+
+    def do_GET(self) -> None:
+        self.do_POST()
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        _, status, code, rest = self.path.split("/", 3)
+        body = b"OK" if rest == "health" else b"no"
+        if rest != "health" and code != "plain":
+            body = f'{{"error_code": "{code}", "message": "no"}}'.encode()
+        self.send_response(200 if rest == "health" else int(status))
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Quiet."""
+
+
+@pytest.fixture(scope="module")
+def answering() -> Iterator[str]:
+    server = HTTPServer(("127.0.0.1", 0), Answering)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (401, "plain"),
+        (403, "plain"),
+        (403, "PERMISSION_DENIED"),
+        (400, "INVALID_PARAMETER_VALUE"),
+    ],
+)
+def test_a_refusal_is_not_waited_on(answering: str, tmp_path: Path, status: int, code: str) -> None:
+    """A missing right or a wrong request stays so: it is told, with what to do."""
+    with pytest.raises(RegistryRefused, match="MLFLOW_TRACKING_TOKEN") as raised:
+        Registry(project(tmp_path, f"{answering}/{status}/{code}")).aliases()
+    assert not isinstance(raised.value, Unavailable)
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (503, "plain"),
+        (503, "TEMPORARILY_UNAVAILABLE"),
+        (500, "INTERNAL_ERROR"),
+        (429, "REQUEST_LIMIT_EXCEEDED"),
+    ],
+)
+def test_trouble_that_passes_is_waited_on(
+    answering: str, tmp_path: Path, status: int, code: str
+) -> None:
+    """An overloaded or broken server behind a healthy front is MLflow away."""
+    with pytest.raises(RegistryUnavailable):
+        Registry(project(tmp_path, f"{answering}/{status}/{code}")).aliases()
 
 
 def test_what_is_cached_needs_no_mlflow(logged_models: LoggedModels, tmp_path: Path) -> None:

@@ -61,7 +61,8 @@ def test_a_harmed_entry_is_not_used(entry: Path, harm: str) -> None:
     elif harm == "added":
         (model_folder(entry) / "code.py").write_text("raise SystemExit")
     else:
-        spec = replace(read_spec(entry), classes=("other",))
+        weights.write_bytes(b"others")
+        spec = replace(read_spec(entry), files=hash_files(model_folder(entry)))
         (entry / SPEC_FILE).write_bytes(to_json(spec))
     with pytest.raises(IntegrityError, match="fetch the version again"):
         verify(entry, digest)
@@ -87,11 +88,15 @@ names = st.text(min_size=1, max_size=8)
 def test_the_digest_depends_on_content_not_on_order(
     files: dict[str, str], classes: list[str]
 ) -> None:
-    """A spec that went through JSON, or lists its files in another order, has the same digest."""
+    """Neither JSON, nor the files' order, nor what is said of the features changes the digest."""
     spec = replace(SPEC, files=files, classes=tuple(classes))
     turned = replace(spec, files=dict(reversed(files.items())))
     assert digest_of(from_json(to_json(spec), ModelSpec)) == digest_of(turned) == digest_of(spec)
+    described = replace(spec, features=(Feature(name="c"),), task=Task.REGRESSION)
+    assert digest_of(described) == digest_of(spec)
     assert digest_of(replace(spec, version="4")) != digest_of(spec)
+    assert digest_of(replace(spec, model="other")) != digest_of(spec)
+    assert digest_of(replace(spec, files={**files, "a longer name": "hash"})) != digest_of(spec)
 
 
 def test_neither_mlflow_nor_pandas_comes_with_the_cache_or_the_runtime() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -158,6 +159,18 @@ def test_fetching_again_reuses_and_repairs(logged_models: LoggedModels, tmp_path
     assert [path.name for path in entry.parent.iterdir()] == [version]
 
 
+def test_a_lost_cache_comes_back_after_the_columns_changed(
+    logged_models: LoggedModels, tmp_path: Path
+) -> None:
+    """A version keeps its digest under other feature names, so that it can serve again."""
+    settings, registry, version = registered(logged_models, tmp_path, "digits", "lost")
+    first = registry.fetch(version, feature_names=tuple(f"old{i}" for i in range(64)))
+    shutil.rmtree(settings.cache_path)
+    assert registry.fetch(version, feature_names=tuple(f"new{i}" for i in range(64))) == first
+    spec = verify(entry_path(settings.cache_path, "lost", version), first.digest)
+    assert spec.names[0] == "new0"
+
+
 def test_an_unknown_version_is_not_ready(logged_models: LoggedModels, tmp_path: Path) -> None:
     """A version that nobody registered is said to be missing, and leaves no half entry."""
     settings, registry, _ = registered(logged_models, tmp_path, "digits", "unknown")
@@ -187,7 +200,7 @@ def test_a_model_without_signature_says_what_to_do(
 
 
 def test_aliases_follow_the_record(logged_models: LoggedModels, tmp_path: Path) -> None:
-    """The three roles are set as the record says, those it lacks go, other aliases stay."""
+    """The roles are set as the record says, the new champion is no challenger, others stay."""
     _, registry, first = registered(logged_models, tmp_path, "digits", "pointed")
     logged = registry.find_model("run-digits-one-row")
     assert logged is not None
@@ -206,6 +219,24 @@ def test_aliases_follow_the_record(logged_models: LoggedModels, tmp_path: Path) 
         replace(record, champion=record.challenger, previous=record.champion, challenger=None)
     )
     assert registry.aliases() == {"champion": second, "previous": first, "mine": first}
+
+
+def test_a_challenger_of_the_teams_own_stays(logged_models: LoggedModels, tmp_path: Path) -> None:
+    """An alias that no record ever named is not ours to delete; `previous` is."""
+    _, registry, first = registered(logged_models, tmp_path, "digits", "teams")
+    logged = registry.find_model("run-digits-one-row")
+    assert logged is not None
+    second = registry.register(logged, "run-digits-one-row")
+    client = MlflowClient(logged_models.uri)
+    for alias in ("challenger", "previous"):
+        client.set_registered_model_alias("teams", alias, second)
+    champion = VersionRef(version=first, digest="")
+    registry.mirror(
+        Rollout(
+            model="teams", epoch=1, champion=champion, created_at=datetime(2026, 1, 1, tzinfo=UTC)
+        )
+    )
+    assert registry.aliases() == {"champion": first, "challenger": second}
 
 
 def test_no_aliases_before_the_first_version(logged_models: LoggedModels, tmp_path: Path) -> None:

@@ -44,15 +44,21 @@ def read_spec(entry: Path) -> ModelSpec:
 
 
 def digest_of(spec: ModelSpec) -> str:
-    """One hash over all that decides how a version answers: its spec, its files with theirs."""
-    return hashlib.sha256(msgspec.json.encode(spec, order="sorted")).hexdigest()
+    """One hash over a version's name and its files' hashes: what a registry cannot change unseen.
+
+    Not over the rest of the spec: that is derived, from the files and from settings that may
+    change, and a version fetched again must have the digest it had. So homeostat.json itself, a
+    local file as the settings are, is not protected beyond what it says of the files.
+    """
+    covered = {"model": spec.model, "version": spec.version, "files": spec.files}
+    return hashlib.sha256(msgspec.json.encode(covered, order="sorted")).hexdigest()
 
 
 def verify(entry: Path, digest: str) -> ModelSpec:
     """Hash every file again; the spec when all is as `digest` says, IntegrityError otherwise."""
     spec = read_spec(entry)
     if digest_of(spec) != digest:
-        raise _broken(entry, f"{SPEC_FILE} is not the one whose digest was recorded")
+        raise _broken(entry, "its files are not those whose digest was recorded")
     found = hash_files(model_folder(entry))
     for name in sorted(found.keys() | spec.files.keys()):
         if name not in found:

@@ -14,9 +14,10 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-from homeostat.errors import NotReady, RegistryUnavailable
+from homeostat.errors import NotReady, RegistryRefused, RegistryUnavailable
 
 _PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+_TOO_MANY_REQUESTS, _SERVER_ERRORS = 429, 500
 _CONNECT_SECONDS = 3.0
 _ANSWER_SECONDS = 5.0
 
@@ -42,14 +43,26 @@ def connect(tracking_uri: str) -> MlflowClient:
 
 @contextmanager
 def answering(tracking_uri: str) -> Iterator[None]:
-    """What is asked inside either answers or raises ours: NotReady for what does not exist."""
+    """What is asked inside either answers or raises ours.
+
+    NotReady for what does not exist, RegistryUnavailable where the same call may work later,
+    RegistryRefused where only a person can help.
+    """
     check_reachable(tracking_uri)
     try:
         yield
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             raise NotReady(f"MLflow at {shown(tracking_uri)}: {_line(error)}") from error
-        raise _away(tracking_uri, error) from error
+        # MLflow's own network errors carry no code, which counts as 500.
+        status = error.get_http_status_code()
+        if status == _TOO_MANY_REQUESTS or status >= _SERVER_ERRORS:
+            raise _away(tracking_uri, error) from error
+        raise RegistryRefused(
+            f"MLflow at {shown(tracking_uri)} refused what was asked: {_line(error)}; "
+            "give the user of this process the right to it (MLFLOW_TRACKING_USERNAME, "
+            "MLFLOW_TRACKING_TOKEN), or correct [registry] in homeostat.toml"
+        ) from error
     except (requests.RequestException, SQLAlchemyError) as error:
         raise _away(tracking_uri, error) from error
 

@@ -27,7 +27,9 @@ ALIASES = ("champion", "previous", "challenger")
 
 
 class Registry:
-    """One model's versions in MLflow. Every call may raise RegistryUnavailable, within seconds."""
+    """One model's versions in MLflow. Every call may raise RegistryUnavailable, within seconds,
+    or RegistryRefused.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -113,7 +115,11 @@ class Registry:
                 raise
 
     def mirror(self, rollout: Rollout) -> None:
-        """Set the aliases of the roles as the record has them; other aliases stay."""
+        """Set the aliases of the roles as the record has them; other aliases stay.
+
+        `challenger` may be a team's own: without one in the record, it goes only where it points
+        to the version that has just become the champion.
+        """
         roles = (rollout.champion, rollout.previous, rollout.challenger)
         wanted = {
             alias: ref.version for alias, ref in zip(ALIASES, roles, strict=True) if ref is not None
@@ -123,7 +129,11 @@ class Registry:
             for alias in ALIASES:
                 if alias in wanted and current.get(alias) != wanted[alias]:
                     client.set_registered_model_alias(self._name, alias, wanted[alias])
-                elif alias in current and alias not in wanted:
+                elif (
+                    alias in current
+                    and alias not in wanted
+                    and (alias != "challenger" or current[alias] == rollout.champion.version)
+                ):
                     client.delete_registered_model_alias(self._name, alias)
 
     def log_files(
