@@ -145,6 +145,10 @@ class GateSettings:
     """What a candidate must show before it serves."""
 
     test_set: Annotated[Path | None, "frozen test rows, with the training data's columns"] = None
+    metric: Annotated[
+        Literal["accuracy", "mae"] | None,
+        "what versions are compared by: so far accuracy, and mae for regression",
+    ] = None
     margin: Annotated[
         float, "how much worse a candidate may be on the test set (regression: share)"
     ] = 0.005

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import timedelta
 from operator import attrgetter
 from pathlib import Path
@@ -76,6 +77,7 @@ POSITIVE_DURATIONS = (
     "retrain.time_limit",
     "gate.time_limit",
 )
+_PLACEHOLDER = re.compile(r"\{([A-Za-z_]\w*)\}")
 FILES = ("model.training_data", "gate.test_set")
 
 
@@ -89,11 +91,16 @@ def check(settings: Settings, file: Path) -> None:
         duration: timedelta = attrgetter(key)(settings)
         if duration <= timedelta(0):
             raise _error(file, key, "a duration above zero")
+    _check_together(settings, file)
+
+
+def require_files(settings: Settings) -> None:
+    """For those who train and gate; a server elsewhere need not have these files."""
     for key in FILES:
         data: Path | None = attrgetter(key)(settings)
         if data is not None and not data.is_file():
-            raise _error(file, key, f"there is no file {data}; correct the path, or put it there")
-    _check_together(settings, file)
+            message = f"there is no file {data}; correct the path, or put it there"
+            raise _error(settings.project, key, message)
 
 
 def _check_together(settings: Settings, file: Path) -> None:
@@ -101,6 +108,13 @@ def _check_together(settings: Settings, file: Path) -> None:
     if monitor.window < monitor.every:
         message = "shorter than monitor.every: rows in between would never be checked"
         raise _error(file, "monitor.window", message)
+    for name in _PLACEHOLDER.findall(" ".join(settings.retrain.command)):
+        if name not in ("train", "output"):
+            message = f"unknown placeholder {{{name}}}; known are {{train}} and {{output}}"
+            raise _error(file, "retrain.command", message)
+    if gate.metric and (gate.metric == "mae") != (settings.model.task is Task.REGRESSION):
+        message = f'"{gate.metric}" does not measure a {settings.model.task} model'
+        raise _error(file, "gate.metric", message)
     if settings.model.task is Task.CLASSIFICATION and (gate.minimum or 0) > 1:
         raise _error(file, "gate.minimum", f"an accuracy, at most 1, not {gate.minimum}")
     if not settings.model.name.replace("-", "").replace("_", "").replace(".", "").isalnum():

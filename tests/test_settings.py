@@ -11,7 +11,7 @@ import pytest
 from homeostat.errors import SettingsError
 from homeostat.records import Mode, Task
 from homeostat.settings import GateSettings, Settings, load
-from homeostat.settings_checks import NUMBERS
+from homeostat.settings_checks import NUMBERS, require_files
 from homeostat.settings_reader import bare, hints
 from homeostat.words import Rate, Size
 
@@ -140,8 +140,8 @@ def test_settings_cannot_be_changed(tmp_path: Path) -> None:
         (SMALLEST + "[gate]\nlatency_ratio = 0", "gate.latency_ratio", "above 0, not 0.0"),
         (SMALLEST + "[monitor]\nevery = '0s'", "monitor.every", "a duration above zero"),
         (SMALLEST + "[serving]\npoll = '0s'", "serving.poll", "a duration above zero"),
-        (SMALLEST + "[gate]\ntest_set = 'gone.csv'", "gate.test_set", "gone.csv"),
-        (SMALLEST + "training_data = 'gone.csv'", "model.training_data", "there is no file"),
+        (SMALLEST + "[retrain]\ncommand = ['x', '{trian}']", "retrain.command", "{trian}"),
+        (SMALLEST + "[gate]\nmetric = 'mae'", "gate.metric", "does not measure"),
     ],
 )
 def test_what_is_wrong_is_told_with_file_and_key(
@@ -264,3 +264,17 @@ def test_every_key_says_what_it_means() -> None:
             ]
             assert (name, undocumented) == (name, [])
             assert section.__doc__
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        (SMALLEST + "[gate]\ntest_set = 'gone.csv'", "gate.test_set"),
+        (SMALLEST + "training_data = 'gone.csv'", "model.training_data"),
+    ],
+)
+def test_who_trains_wants_the_files(tmp_path: Path, text: str, key: str) -> None:
+    """A server elsewhere may do without; `up` and `loop` say at once what is missing."""
+    with pytest.raises(SettingsError, match=r"there is no file .*gone\.csv") as raised:
+        require_files(read(tmp_path, text))
+    assert raised.value.key == key

@@ -9,6 +9,7 @@ import click
 
 from alerts.delivery import Deliverer
 from alerts.endpoints import load_endpoints
+from homeostat.settings_checks import require_files
 from loop.clock import utc_now
 from loop.commands.common import configure_logging, environ, settings_of
 from loop.console.serving import serve_console
@@ -20,6 +21,7 @@ from loop.running import open_context, run_loop
 def command(project: Path) -> None:
     """Start the loop alone: checks, decisions, retraining, promotion, alerts, status page."""
     settings = settings_of(project)
+    require_files(settings)
     configure_logging("loop")
     endpoints = load_endpoints(settings, environ())
     context = open_context(settings, environ(), preload=True)

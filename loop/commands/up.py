@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from alerts.endpoints import load_endpoints
 from homeostat.settings import Settings
+from homeostat.settings_checks import require_files
 from loop.clock import utc_now
 from loop.commands.common import configure_logging, environ, settings_of, state_of, terminal
 from loop.household import Addresses, addresses, household, only_one
@@ -22,6 +23,7 @@ from loop.status import gather, next_step
 def command(project: Path) -> None:
     """Start everything: server, loop, status page, MLflow's UI. Ctrl-C ends all of it."""
     settings = settings_of(project)
+    require_files(settings)
     load_endpoints(settings, environ())  # a missing secret is told here, not in a log
     configure_logging("up")
     lock = only_one(settings)
