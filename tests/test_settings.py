@@ -125,7 +125,6 @@ def test_settings_cannot_be_changed(tmp_path: Path) -> None:
         (SMALLEST + "[monitor]\ndrift_share = 0.0", "monitor.drift_share", "above 0 to 1"),
         (SMALLEST + "[gate]\nholdout_share = 1.0", "gate.holdout_share", "to below 1"),
         (SMALLEST + "[gate]\nminimum = 2.5", "gate.minimum", "an accuracy, at most 1"),
-        (SMALLEST + "[gate]\nmetric = 'mae'", "gate.metric", "no such key"),
         # values that cannot be right
         (SMALLEST + "[serving]\nport = 99999", "serving.port", "from 0 to 65535, not 99999"),
         (SMALLEST + "[console]\nport = -1", "console.port", "from 0"),
