@@ -1,8 +1,4 @@
-"""`python -m monitor check FOLDER`: one check in a process that ends. See homeostat.jobs.
-
-`python -m monitor check -` is a warm spare: it imports all that is slow, then waits for one line
-on its input, the folder, does that job and ends; at the end of its input it ends without one.
-"""
+"""`python -m monitor check FOLDER`: one check in a process that ends. See homeostat.jobs."""
 
 from __future__ import annotations
 
@@ -17,7 +13,7 @@ from homeostat import settings
 from homeostat.jobs import CheckJob, CheckResult, run_job
 from monitor import job
 
-USAGE = "usage: python -m monitor check FOLDER, or `check -` to wait for the folder on the input\n"
+USAGE = "usage: python -m monitor check FOLDER\n"
 
 
 def main(arguments: list[str]) -> int:
@@ -28,13 +24,7 @@ def main(arguments: list[str]) -> int:
     # Importing Evidently makes millions of objects, none of them garbage: looking for some among
     # them takes a quarter of its time, and this process ends before any matters.
     gc.set_threshold(200_000, 50, 1000)
-    folder = arguments[1]
-    if folder == "-":
-        job.preload()
-        folder = sys.stdin.readline().strip()
-        if not folder:
-            return 0
-    return run_job(Path(folder), CheckJob, _work)
+    return run_job(Path(arguments[1]), CheckJob, _work)
 
 
 def _work(spec: CheckJob) -> CheckResult:

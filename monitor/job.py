@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -110,9 +109,3 @@ def prune(reports: Path, keep: int) -> None:
     newest = sorted(found, key=lambda folder: folder.stat().st_mtime_ns, reverse=True)
     for folder in newest[max(1, keep) :]:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def preload() -> None:
-    """Import what a check takes seconds to import, before there is one."""
-    for module in ("homeostat.journal.reader", "monitor.assessment", "monitor.evidently_report"):
-        import_module(module)

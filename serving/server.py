@@ -194,7 +194,7 @@ async def _tell_when_ready(models: Mapping[str, ServedModel]) -> None:
     versions = ", ".join(
         f"model {name} version {model.ready().ref.version}" for name, model in models.items()
     )
-    age = time.time() - psutil.Process().create_time()
+    age = time.time() - psutil.Process().create_time()  # the wait for a first version too
     log.info("ready in %.1f s (%s)", age, versions)
     gc.collect()
     gc.freeze()  # what was loaded stays: collections need not walk it again

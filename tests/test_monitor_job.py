@@ -132,12 +132,11 @@ def spec(project: Path, hour: int, **changes) -> CheckJob:
     return replace(job, **changes)
 
 
-def run(job: CheckJob, folder: Path, spare: bool = False) -> tuple[Verdict, str]:
+def run(job: CheckJob, folder: Path) -> tuple[Verdict, str]:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / SPEC).write_bytes(to_json(job))
     done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "monitor", "check", "-" if spare else folder],
-        input=f"{folder}\n" if spare else None,
+        [sys.executable, "-X", "importtime", "-m", "monitor", "check", folder],
         env={**os.environ, "PYTHONSAFEPATH": "1", "PYTHONPATH": str(Path.cwd())},
         capture_output=True,
         text=True,
@@ -151,9 +150,9 @@ def run(job: CheckJob, folder: Path, spare: bool = False) -> tuple[Verdict, str]
 
 @pytest.fixture(scope="module")
 def first(project, tmp_path_factory) -> Verdict:
-    """The check of the first hour, by a warm spare process: it becomes the reference."""
+    """The check of the first hour, it becomes the reference."""
     folder = tmp_path_factory.mktemp("job")
-    return run(spec(project, 0, reference=None), folder, spare=True)[0]
+    return run(spec(project, 0, reference=None), folder)[0]
 
 
 def test_the_first_window_becomes_the_reference(project, first) -> None:
@@ -215,12 +214,6 @@ def test_a_reference_that_is_gone_is_an_error_that_says_so(project, tmp_path) ->
     assert done.returncode == 1
     with pytest.raises(JobError, match=r"gone\.parquet is gone"):
         read_result(tmp_path, CheckResult)
-
-
-def test_a_spare_that_is_not_needed_ends_quietly() -> None:
-    """The end of its input is the end of the loop that kept it."""
-    done = subprocess.run([sys.executable, "-m", "monitor", "check", "-"], input=b"", check=False)
-    assert done.returncode == 0
 
 
 def test_a_wrong_command_line_says_how_it_is_used() -> None:

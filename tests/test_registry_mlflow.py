@@ -245,19 +245,17 @@ def test_no_aliases_before_the_first_version(logged_models: LoggedModels, tmp_pa
 
 
 def test_evidence_is_kept_with_the_version(logged_models: LoggedModels, tmp_path: Path) -> None:
-    """Files, metrics and tags land where MLflow's own pages show them."""
+    """Files and tags land where MLflow's own pages show them."""
     _, registry, version = registered(logged_models, tmp_path, "digits", "evidence")
     run = registry.version_run(version)
     assert run is not None
     (tmp_path / "gate.json").write_text("{}")
     registry.log_files(run, tmp_path, ["gate.json"], "homeostat")
-    registry.log_metrics(run, {"gate.accuracy": 0.9})
     registry.set_version_tags(version, {"homeostat.gate": "pass"})
     client = MlflowClient(logged_models.uri)
     assert [file.path for file in client.list_artifacts(run, "homeostat")] == [
         "homeostat/gate.json"
     ]
-    assert client.get_run(run).data.metrics["gate.accuracy"] == 0.9
     tags = client.get_model_version("evidence", version).tags
     assert tags == {"homeostat.run": "run-digits", "homeostat.gate": "pass"}
 

@@ -144,11 +144,6 @@ class Registry:
             for name in names:
                 client.log_artifact(mlflow_run_id, str(folder / name), artifact_path)
 
-    def log_metrics(self, mlflow_run_id: str, metrics: Mapping[str, float]) -> None:
-        with self._asking() as client:
-            for key, value in metrics.items():
-                client.log_metric(mlflow_run_id, key, value)
-
     def set_version_tags(self, version: str, tags: Mapping[str, str]) -> None:
         with self._asking() as client:
             for key, value in tags.items():
