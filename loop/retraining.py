@@ -45,7 +45,7 @@ def advance(context: Context, now: datetime) -> None:
         except HomeostatError as error:
             _fail(context, run, error, now)
             return
-        except Exception as error:
+        except Exception as error:  # a bug of ours may cost a run, it may not jam the loop
             log.exception("Run %s met an error that is ours.", run.run_id)
             _fail(context, run, HomeostatError(f"internal error: {error!r}"), now)
             return

@@ -6,10 +6,8 @@ from pathlib import Path
 
 import click
 
-from homeostat import events as types
-from homeostat.state import controls, events
-from loop.clock import utc_now
-from loop.commands.common import actor, settings_of, state_of, terminal
+from loop.commands.common import terminal
+from loop.commands.pause import order
 
 
 @click.command()
@@ -17,9 +15,5 @@ from loop.commands.common import actor, settings_of, state_of, terminal
 @click.pass_obj
 def command(project: Path, reason: str) -> None:
     """Act again."""
-    settings = settings_of(project)
-    model, now = settings.model.name, utc_now()
-    with state_of(settings) as state, state.begin() as tx:
-        controls.set_paused(tx, model, False, reason=reason, actor=actor(), now=now)
-        events.record(tx, types.LOOP_RESUMED, model, now, reason=reason, actor=actor())
+    order(project, paused=False, reason=reason)
     terminal.print("acting again")
