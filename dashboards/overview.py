@@ -259,6 +259,16 @@ def _journal() -> list[Any]:
             Query(rate("homeostat_journal_stored_total"), "stored"),
         ),
         chart(
+            "Not logged",
+            "Rows answered and not in the log: dropped for want of room (`journal.when_full`), "
+            "rejected because they fit no table, left out by `journal.sample`.",
+            "rowsps",
+            Query(rate("homeostat_journal_dropped_total"), "dropped"),
+            Query(rate("homeostat_journal_rejected_total"), "rejected"),
+            Query(rate("homeostat_journal_sampled_out_total"), "sampled out"),
+            colors={"dropped": "red", "rejected": "orange"},
+        ),
+        chart(
             "Journal lag",
             "Age of the oldest row that waits for a commit. Normally below `journal.commit_every`.",
             "s",
@@ -266,9 +276,30 @@ def _journal() -> list[Any]:
         ),
         chart(
             "Spool",
-            "Bytes on local disk that wait for a commit. Grows while the table's storage is away.",
+            "Bytes that wait for a commit, on local disk and in memory. Grows while the table's "
+            "storage is away, up to `journal.spool` and `journal.memory`.",
             "bytes",
-            Query(f"sum({of_model('homeostat_journal_spool_bytes')})", "waiting"),
+            Query(f"sum({of_model('homeostat_journal_spool_bytes')})", "on disk"),
+            Query(f"sum({of_model('homeostat_journal_memory_bytes')})", "in memory"),
+        ),
+        chart(
+            "Size of the log",
+            "Of its tables after an upkeep; see `journal.keep` and `journal.keep_bytes`.",
+            "bytes",
+            Query(newest("homeostat_journal_table_bytes"), "tables"),
+        ),
+        chart(
+            "Rows and files of the log",
+            "Of the table of predictions, after the last upkeep, which puts small files together.",
+            "none",
+            Query(newest("homeostat_journal_rows"), "rows"),
+            Query(newest("homeostat_journal_files"), "files"),
+        ),
+        chart(
+            "Time since the last upkeep",
+            "Normally below `journal.upkeep_every`.",
+            "s",
+            Query(f"time() - {newest('homeostat_last_upkeep_timestamp_seconds')}", "since"),
         ),
         chart(
             "Commits that failed",

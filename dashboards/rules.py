@@ -103,6 +103,17 @@ ALERTS: tuple[Alert, ...] = (
         "and stored when it is back. See the server's log, and the disk's free space.",
     ),
     Alert(
+        name="HomeostatRowsDropped",
+        expr="sum by (model) (increase(homeostat_journal_dropped_total[10m]) or "
+        "increase(homeostat_journal_rejected_total[10m])) > 0",
+        wait="0m",
+        severity="ticket",
+        summary="{{ $labels.model }}: {{ $value | humanize }} answered rows are not in the log.",
+        runbook="The spool is full or its disk does not take rows (journal.when_full is drop), or "
+        "rows fit no table; see the server's log. What fitted no table lies in the spool's folder, "
+        "under rejected/.",
+    ),
+    Alert(
         name="HomeostatOutboxStuck",
         expr="max by (model) (homeostat_outbox_oldest_seconds) > 1800",
         wait="5m",

@@ -13,7 +13,22 @@ LABEL = "_label"  # likewise; null where none has come
 LABEL_TIME = "_label_time"
 PROBABILITIES = "_probabilities"
 EMBEDDING = "_embedding"
+ROLE = "_role"  # champion, challenger, shadow …
+KEY = "_key"  # the caller's own key of a row: a user, a device
+WEIGHT = "_weight"  # how many rows a row stands for: 1 / journal.sample at its time
 
 RESERVED = frozenset(
-    {PREDICTION_ID, TIME, VERSION, PREDICTION, LABEL, LABEL_TIME, PROBABILITIES, EMBEDDING}
+    {
+        PREDICTION_ID,
+        TIME,
+        VERSION,
+        PREDICTION,
+        LABEL,
+        LABEL_TIME,
+        PROBABILITIES,
+        EMBEDDING,
+        ROLE,
+        KEY,
+        WEIGHT,
+    }
 )

@@ -75,9 +75,39 @@ METRICS: tuple[Metric, ...] = (
     # the prediction log
     Metric("homeostat_journal_received_total", "counter", "server", "Rows given to the journal"),
     Metric("homeostat_journal_stored_total", "counter", "server", "Rows committed to the table"),
+    Metric(
+        "homeostat_journal_dropped_total",
+        "counter",
+        "server",
+        "Rows answered and not logged, for want of room",
+    ),
+    Metric(
+        "homeostat_journal_rejected_total",
+        "counter",
+        "server",
+        "Rows that fit no table, set aside in the spool's folder",
+    ),
+    Metric(
+        "homeostat_journal_sampled_out_total",
+        "counter",
+        "server",
+        "Rows not logged because of journal.sample",
+    ),
+    Metric(
+        "homeostat_journal_memory_bytes", "gauge", "server", "Bytes in memory waiting for the spool"
+    ),
     Metric("homeostat_journal_spool_bytes", "gauge", "server", "Bytes waiting for a commit"),
     Metric("homeostat_journal_lag_seconds", "gauge", "server", "Age of the oldest waiting row"),
     Metric("homeostat_journal_errors_total", "counter", "server", "Commits that failed (retried)"),
+    Metric("homeostat_journal_table_bytes", "gauge", "loop", "Size of the journal's tables"),
+    Metric("homeostat_journal_files", "gauge", "loop", "Files of the table of predictions"),
+    Metric("homeostat_journal_rows", "gauge", "loop", "Rows of the table of predictions"),
+    Metric(
+        "homeostat_last_upkeep_timestamp_seconds",
+        "gauge",
+        "loop",
+        "When the tables were last compacted and old rows deleted",
+    ),
     # monitor
     Metric(
         "homeostat_checks_total",

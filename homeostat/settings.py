@@ -60,7 +60,10 @@ class ServingSettings:
 class JournalSettings:
     """The prediction log."""
 
-    path: Annotated[str | None, "folder of the Delta tables; default: journal/ in home"] = None
+    path: Annotated[
+        str | None,
+        "folder or URL (s3://bucket/folder …) of the Delta tables; default: journal/ in home",
+    ] = None
     durability: Annotated[
         Literal["async", "spool", "sync"],
         "when an answer goes out: async, before the row is written (a kill may lose the last "
@@ -71,6 +74,48 @@ class JournalSettings:
         seconds=30
     )
     commit_bytes: Annotated[Size, "or as soon as the spool holds this much"] = parse_size("64MB")
+    memory: Annotated[Size, "rows in memory that wait for the spool (durability async)"] = (
+        parse_size("64MB")
+    )
+    spool: Annotated[Size, "rows on local disk that wait for their commit"] = parse_size("4GB")
+    when_full: Annotated[
+        Literal["block", "drop"],
+        "when memory or spool are full, or the disk does not take a row: block, the answer waits "
+        "for room, at most `block_for`, then 503; drop, the answer goes out, the row is counted "
+        "as dropped",
+    ] = "block"
+    block_for: Annotated[timedelta, "longest wait of an answer for room in the log"] = timedelta(
+        seconds=2
+    )
+    sample: Annotated[
+        float, "share of the rows that is logged, chosen by their id; readers weigh accordingly"
+    ] = 1.0
+    inputs: Annotated[
+        Literal["full", "descriptors", "none"],
+        "what is logged of a row's inputs: all; six numbers that describe it (mean, deviation, "
+        "smallest, largest, share of zeros, share missing); nothing. Only full can train",
+    ] = "full"
+    redact: Annotated[tuple[str, ...], "named columns that are never logged"] = ()
+    hash: Annotated[
+        tuple[str, ...],
+        'named columns, or "key", of which only a keyed hash is logged: equal stays equal',
+    ] = ()
+    hash_key_env: Annotated[str | None, "environment variable that holds the key of that hash"] = (
+        None
+    )
+    hash_key_file: Annotated[Path | None, "or a file that holds it"] = None
+    keep: Annotated[timedelta, 'older rows, and labels, are deleted; "0s": never'] = timedelta(
+        days=90
+    )
+    keep_bytes: Annotated[
+        Size | None, "the oldest days are deleted beyond this size of the tables; default: no limit"
+    ] = None
+    upkeep_every: Annotated[
+        timedelta, "how often small files are put together and old ones deleted"
+    ] = timedelta(hours=1)
+    keep_deleted: Annotated[
+        timedelta, "replaced files stay this long for those who are reading them"
+    ] = timedelta(hours=24)
 
 
 @dataclass(frozen=True, kw_only=True)

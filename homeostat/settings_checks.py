@@ -45,6 +45,10 @@ NUMBERS = {
     "serving.max_queued_rows": _COUNT,
     "serving.threads": _COUNT,
     "journal.commit_bytes": _COUNT,
+    "journal.memory": _COUNT,
+    "journal.spool": _COUNT,
+    "journal.sample": Bounds(0, 1, above=True),
+    "journal.keep_bytes": _COUNT,
     "registry.ui_port": _PORT,
     "monitor.min_rows": Bounds(2),  # one row has no distribution
     "monitor.min_labels": _COUNT,
@@ -71,6 +75,7 @@ NUMBERS = {
 POSITIVE_DURATIONS = (
     "serving.poll",
     "journal.commit_every",
+    "journal.upkeep_every",
     "monitor.every",
     "monitor.window",
     "monitor.time_limit",
@@ -105,6 +110,7 @@ def require_files(settings: Settings) -> None:
 
 def _check_together(settings: Settings, file: Path) -> None:
     monitor, gate = settings.monitor, settings.gate
+    _check_journal(settings, file)
     if monitor.window < monitor.every:
         message = "shorter than monitor.every: rows in between would never be checked"
         raise _error(file, "monitor.window", message)
@@ -120,6 +126,21 @@ def _check_together(settings: Settings, file: Path) -> None:
     if not settings.model.name.replace("-", "").replace("_", "").replace(".", "").isalnum():
         message = 'letters, digits, ".", "-" and "_" only: it names folders and metrics'
         raise _error(file, "model.name", message)
+
+
+def _check_journal(settings: Settings, file: Path) -> None:
+    journal = settings.journal
+    if timedelta(0) < journal.keep < settings.monitor.window:
+        message = "shorter than monitor.window: a check would miss rows"
+        raise _error(file, "journal.keep", message)
+    if journal.hash and not (journal.hash_key_env or journal.hash_key_file):
+        message = (
+            "needs journal.hash_key_env or journal.hash_key_file: without a key, guessing works"
+        )
+        raise _error(file, "journal.hash", message)
+    both = sorted(set(journal.hash) & set(journal.redact))
+    if both:
+        raise _error(file, "journal.redact", f"{both[0]} is in journal.hash as well; choose one")
 
 
 def _error(file: Path, key: str, message: str) -> SettingsError:

@@ -25,6 +25,9 @@ class PredictionBatch:
     matrix: NDArray[Any] | None = None  # (rows, features), where every feature is a number
     tensor: bool  # stored as one list column; else one column a feature
     columns: Mapping[str, Sequence[Any]] | None = None  # instead of the matrix, by feature
+    categories: frozenset[str] | None = None  # features that are text; None: as their values look
+    keys: Sequence[str | None] | None = None  # the caller's own, one a row
+    cached: bool = False
     predictions: Sequence[str] | Sequence[float]
     probabilities: NDArray[np.float32] | None = None  # (rows, classes)
     embedding: NDArray[np.float32] | None = None  # (rows, dimensions)
