@@ -8,10 +8,11 @@ from datetime import timedelta
 from typing import Any
 
 from homeostat.errors import JournalUnavailable
-from homeostat.journal import segments, tables
+from homeostat.journal import commits, segments, tables
+from homeostat.journal.commits import Unstorable
 from homeostat.journal.segments import Kind, Segment
 from homeostat.journal.spool import Spool
-from homeostat.journal.tables import TableRef, Unstorable
+from homeostat.journal.tables import TableRef
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +109,7 @@ class Committer:
     def _commit(self, segment: Segment, data: Any) -> None:
         target = self._targets[segment.kind]
         if not segment.attempted:
-            taken = tables.committed(target, self._app_id)
+            taken = commits.committed(target, self._app_id)
             if taken >= segment.seq:
                 logger.error(
                     "Somebody else writes to %s as %s: each process needs a writer id of its own",
@@ -118,7 +119,7 @@ class Committer:
                 self._spool.renumber(segment, taken)
             segment.attempted = True
         dated = tables.with_date(data, TIME_COLUMN[segment.kind])
-        tables.commit(target, dated, app_id=self._app_id, version=segment.seq)
+        commits.commit(target, dated, app_id=self._app_id, version=segment.seq)
 
     def _reject(self, segment: Segment, problem: Unstorable) -> None:
         kept = self._spool.set_aside(segment)

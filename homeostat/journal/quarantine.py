@@ -12,9 +12,10 @@ import pyarrow.compute as pc
 
 from homeostat.errors import JournalUnavailable
 from homeostat.journal import arrays, rows
+from homeostat.journal.commits import ATTEMPTS, commit
 from homeostat.journal.encoding import microseconds
 from homeostat.journal.scan import scan
-from homeostat.journal.tables import ATTEMPTS, TableRef, commit, open_table, reaching
+from homeostat.journal.tables import TableRef, open_table, reaching
 
 APP_ID = "quarantine"  # one for all: of two at once, one must read again
 

@@ -11,9 +11,10 @@ import pyarrow.compute as pc
 
 from homeostat import columns as names
 from homeostat.journal import quarantine, rows, tables
+from homeostat.journal.commits import commit, committed
 from homeostat.journal.encoding import INPUT, column_of, encode_labels, microseconds
 from homeostat.journal.scan import column, moment, scan
-from homeostat.journal.tables import commit, committed, open_table, reaching
+from homeostat.journal.tables import open_table, reaching
 from homeostat.records import Label, Task
 
 LABEL = "label"  # the name of the label that is compared with the prediction

@@ -1,10 +1,7 @@
-"""The Delta tables: where they lie, and the one way rows are committed to them."""
+"""The Delta tables: where they lie, what their columns are, and a fresh handle on each."""
 
 from __future__ import annotations
 
-import json
-import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,20 +11,13 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
-from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError, TableNotFoundError
 
-from homeostat.errors import HomeostatError, JournalUnavailable
+from homeostat.errors import JournalUnavailable
 from homeostat.journal import arrays
 from homeostat.journal.encoding import LABEL_SCHEMA, prediction_fields
-from homeostat.journal.segments import sync_folder
 from homeostat.records import Task
-
-ATTEMPTS = 20  # of a commit that other writers were faster than
-
-
-class Unstorable(HomeostatError):
-    """Rows that do not fit the table's columns, whatever is tried."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,39 +87,8 @@ def open_table(table: TableRef) -> Any | None:
             return None
 
 
-def committed(table: TableRef, app_id: str) -> int:
-    """The newest version of a writer that the table holds; -1 for none."""
-    handle = open_table(table)
-    version = None if handle is None else handle.transaction_version(app_id)
-    return -1 if version is None else version
-
-
-def commit(table: TableRef, data: Any, *, app_id: str, version: int) -> bool:
-    """Store rows once: False when this writer's version is there already.
-
-    delta-rs lets the same transaction be written twice, unless both were read from the same state
-    of the table; hence the fresh handle, through which the commit then goes. Raises
-    JournalUnavailable or Unstorable.
-    """
-    for attempt in range(ATTEMPTS):
-        with reaching(table):
-            try:
-                handle = _opened(table)
-                done = handle.transaction_version(app_id)
-                if done is not None and version <= done:
-                    return False
-                _write(table, handle, data, Transaction(app_id, version))
-                return True
-            except CommitFailedError:
-                time.sleep(0.01 * attempt)  # another writer was faster: read again
-    raise JournalUnavailable(f"{table.url}: other writers were faster {ATTEMPTS} times in a row")
-
-
-def _place(url: str, model: str, name: str) -> str:
-    return f"{url.rstrip('/')}/{model}/{name}"
-
-
-def _opened(table: TableRef) -> Any:
+def open_or_create(table: TableRef) -> Any:
+    """A fresh handle. Call it inside `reaching`."""
     try:
         return DeltaTable(table.url)
     except TableNotFoundError:
@@ -139,66 +98,5 @@ def _opened(table: TableRef) -> Any:
         return DeltaTable.create(table.url, table.schema, mode="ignore", partition_by=partition_by)
 
 
-def _write(table: TableRef, handle: Any, data: Any, transaction: Transaction) -> None:
-    before = handle.version()
-    fitted, wider = _fit(data, pa.schema(handle.schema().to_arrow()))
-    write_deltalake(
-        handle,
-        fitted.combine_chunks(),
-        mode="append",
-        schema_mode="merge" if wider else None,
-        commit_properties=CommitProperties(app_transactions=[transaction]),
-    )
-    if table.local is not None:
-        _sync(table.local, before + 1, handle.version())
-
-
-def _fit(data: Any, schema: Any) -> tuple[Any, bool]:
-    """Rows with the table's columns in its order and types, new columns last."""
-    columns = []
-    for field in schema:
-        at = data.schema.get_field_index(field.name)
-        columns.append(pa.nulls(data.num_rows, field.type) if at < 0 else _cast(data, field))
-    new = [field for field in data.schema if schema.get_field_index(field.name) < 0]
-    for field in new:
-        schema = schema.append(field)
-        columns.append(data[field.name])
-    return pa.table(columns, schema=schema), bool(new)
-
-
-def _cast(data: Any, field: Any) -> Any:
-    column = data[field.name]
-    if column.type == field.type:
-        return column
-    try:
-        return column.cast(field.type)
-    except pa.ArrowInvalid as problem:
-        raise Unstorable(
-            f"column {field.name} holds {field.type}, and cannot take {column.type}: {problem}"
-        ) from problem
-
-
-def _sync(folder: Path, first: int, last: int) -> None:
-    """Force commits to the disk: delta-rs leaves them to the kernel, and a power loss may undo
-    them after the spool that could repair it is gone."""
-    log = folder / "_delta_log"
-    parents = {log}
-    for version in range(first, last + 1):
-        entry = log / f"{version:020d}.json"
-        for line in entry.read_text().splitlines():
-            added = json.loads(line).get("add")
-            if added is not None:
-                file = folder / unquote(added["path"])
-                parents.add(file.parent)
-                _sync_file(file)
-        _sync_file(entry)
-    for parent in (*parents, folder):
-        sync_folder(parent)
-
-
-def _sync_file(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _place(url: str, model: str, name: str) -> str:
+    return f"{url.rstrip('/')}/{model}/{name}"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from homeostat.errors import JournalUnavailable
-from homeostat.journal import tables
+from homeostat.journal import commits, tables
 from homeostat.journal.batch import PredictionBatch
 from homeostat.journal.committer import Committer
 from homeostat.journal.encoding import PredictionEncoder, encode_labels, microseconds
@@ -93,7 +93,7 @@ class JournalWriter:
         self._spool.start()
         for target in self._targets.values():
             try:
-                self._spool.number_above(tables.committed(target, self._writer_id))
+                self._spool.number_above(commits.committed(target, self._writer_id))
             except JournalUnavailable as problem:
                 logger.warning("The journal starts without its tables: %s", problem)
         self._committer.start()
