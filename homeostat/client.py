@@ -49,11 +49,17 @@ class Client:
         self,
         rows: Sequence[Sequence[Any] | Mapping[str, Any]],
         ids: Sequence[str] | None = None,
+        keys: Sequence[str | None] | None = None,
     ) -> Predictions:
-        """Not repeated by itself: each call logs its rows."""
+        """One id and one key a row; a key says whom or what the row is about (a user, a device).
+
+        Not repeated by itself: each call logs its rows.
+        """
         body: dict[str, Any] = {"rows": rows}
         if ids is not None:
             body["ids"] = list(ids)
+        if keys is not None:
+            body["keys"] = list(keys)
         answer = self._post(f"{self._prefix}/predict", body)
         probabilities, classes = answer.get("probabilities"), answer.get("classes")
         return Predictions(

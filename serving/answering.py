@@ -15,6 +15,7 @@ from homeostat.errors import HomeostatError, JournalUnavailable, ModelError
 from homeostat.identifiers import uuid7_batch
 from homeostat.journal.batch import PredictionBatch
 from homeostat.model_runtime.contract import Batch, LoadedModel, Outputs
+from homeostat.records import FeatureKind
 from serving.measuring import Measuring
 from serving.parsing import Rows
 
@@ -60,6 +61,9 @@ class Answering:
         self._now_us = now_us
         self._names = model.spec.names
         self._tensor = model.spec.tensor_shape is not None
+        self._categories = frozenset(
+            feature.name for feature in model.spec.features if feature.kind is FeatureKind.CATEGORY
+        )
         self._journal_failed = False
         self._model_raw = msgspec.Raw(_encode(model.spec.model))
         self._version_raw = msgspec.Raw(_encode(model.spec.version))
@@ -113,6 +117,8 @@ class Answering:
             matrix=rows.matrix,
             tensor=self._tensor,
             columns=rows.columns,
+            categories=self._categories,
+            keys=rows.keys,
             predictions=outputs.predictions,
             probabilities=outputs.probabilities,
             embedding=outputs.embedding,
@@ -164,14 +170,15 @@ def check_finite(outputs: Outputs) -> None:
 def join(requests: Sequence[Rows]) -> Rows:
     """The rows of several requests of one version, one after the other."""
     count = sum(request.count for request in requests)
-    first = requests[0]
+    first, keys = requests[0], _keys(requests)
     if first.matrix is not None:
-        return Rows(count, None, np.concatenate([request.matrix for request in requests]))
+        matrix = np.concatenate([request.matrix for request in requests])
+        return Rows(count, None, matrix, None, keys)
     columns: Mapping[str, Sequence[Any]] = {
         name: [value for request in requests for value in (request.columns or {})[name]]
         for name in first.columns or {}
     }
-    return Rows(count, None, None, columns)
+    return Rows(count, None, None, columns, keys)
 
 
 def part_of(rows: Rows, start: int, end: int) -> Batch:
@@ -189,6 +196,16 @@ def _ids(requests: Sequence[Rows], count: int) -> list[str]:
     for request in requests:
         ids += request.ids if request.ids is not None else uuid7_batch(request.count)
     return ids
+
+
+def _keys(requests: Sequence[Rows]) -> list[str | None] | None:
+    """One a row where any request has keys; usually none has."""
+    if all(request.keys is None for request in requests):
+        return None
+    keys: list[str | None] = []
+    for request in requests:
+        keys += request.keys if request.keys is not None else [None] * request.count
+    return keys
 
 
 def _joined(parts: Sequence[Any]) -> Any:

@@ -86,6 +86,12 @@ PREDICT = _operation(
                 "description": "your own ids, one a row; otherwise the server makes them",
                 "items": {"type": "string", "minLength": 1, "maxLength": 128},
             },
+            "keys": {
+                "type": "array",
+                "description": "whom or what each row is about (a user, a device), or null; "
+                "logged with the row, and what is logged can be deleted by it",
+                "items": {"type": ["string", "null"], "minLength": 1, "maxLength": 128},
+            },
         },
     },
     {

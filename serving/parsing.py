@@ -19,7 +19,7 @@ from homeostat.records import ModelSpec
 from serving.problem import Refused
 from serving.rows import WHOLE_LIMIT, RowCheck, shown
 
-MAX_ID = 128
+MAX_ID = MAX_KEY = 128
 MAX_OBJECT_FIELDS = 512  # beyond, a decoder of our own for objects costs more than it saves
 
 Matrix = NDArray[Any]
@@ -32,6 +32,7 @@ class Rows(msgspec.Struct):
     ids: list[str] | None = None
     matrix: Matrix | None = None
     columns: Mapping[str, Sequence[Any]] | None = None
+    keys: list[str | None] | None = None
 
 
 class _Unfit(Exception):
@@ -53,13 +54,15 @@ class RowReader:
         for decode, build in self._ways:
             try:
                 document = decode(body)
-                ids = document.ids
+                ids, keys = document.ids, document.keys
                 if ids is not None:
                     check_ids(ids, len(document.rows))
+                if keys is not None:
+                    check_keys(keys, len(document.rows))
                 rows = build(document.rows)
             except (msgspec.MsgspecError, _Unfit, ValueError, RecursionError, OverflowError):
                 continue
-            rows.ids = ids
+            rows.ids, rows.keys = ids, keys
             return rows
         return self._read_slowly(body)
 
@@ -125,16 +128,19 @@ class RowReader:
 
     def _read_slowly(self, body: bytes) -> Rows:
         document, malformed = parse(body)
-        rows, ids = _members(document)
+        rows, ids, keys = _members(document)
         checked = [self._check.row(index, row) for index, row in enumerate(rows)]
         if ids is not None:
             check_ids(ids, len(rows))
+        if keys is not None:
+            check_keys(keys, len(rows))
         if malformed:
             raise malformed
         if self._check.numeric:
-            return Rows(len(rows), ids, np.array(checked, dtype=self._check.dtype))
+            matrix = np.array(checked, dtype=self._check.dtype)
+            return Rows(len(rows), ids, matrix, None, keys)
         columns = dict(zip(self._names, zip(*checked, strict=True), strict=True))
-        return Rows(len(rows), ids, None, columns)
+        return Rows(len(rows), ids, None, columns, keys)
 
 
 def parse(body: bytes) -> tuple[Any, Refused | None]:
@@ -172,26 +178,48 @@ def check_ids(ids: Sequence[Any], rows: int) -> None:
             seen.add(value)
 
 
-def _members(document: Any) -> tuple[list[Any], list[Any] | None]:
+def check_keys(keys: Sequence[Any], rows: int) -> None:
+    """Unlike ids, many rows may have the same key, and any may have none."""
+    if len(keys) != rows:
+        raise InputError(f"{len(keys)} keys for {rows} rows", field="keys")
+    for index, value in enumerate(keys):
+        if value is not None and not (isinstance(value, str) and 0 < len(value) <= MAX_KEY):
+            raise InputError(
+                f"row {index}: a key is null or a string of 1 to {MAX_KEY} characters, "
+                f"not {shown(value)}",
+                row=index,
+                field="keys",
+            )
+
+
+def _members(document: Any) -> tuple[list[Any], list[Any] | None, list[Any] | None]:
     if not isinstance(document, dict):
         raise InputError('the body must be an object such as {"rows": [[…], …]}')
     for key in document:
-        if key not in ("rows", "ids"):
-            raise InputError(f'unknown member {shown(key)}; there are "rows" and "ids"', field=key)
-    rows, ids = document.get("rows"), document.get("ids")
+        if key not in ("rows", "ids", "keys"):
+            raise InputError(
+                f'unknown member {shown(key)}; there are "rows", "ids" and "keys"', field=key
+            )
+    rows, ids, keys = (document.get(name) for name in ("rows", "ids", "keys"))
     if not isinstance(rows, list):
         raise InputError('"rows" must be a list of rows', field="rows")
     if not rows:
         raise InputError('"rows" is empty', field="rows")
     if ids is not None and not isinstance(ids, list):
         raise InputError('"ids" must be a list of strings, one a row', field="ids")
-    return rows, ids
+    if keys is not None and not isinstance(keys, list):
+        raise InputError('"keys" must be a list of strings or nulls, one a row', field="keys")
+    return rows, ids, keys
 
 
 def _decoder(row: Any) -> Callable[[bytes], Any]:
     body = msgspec.defstruct(
         "Body",
-        [("rows", list[row]), ("ids", list[str] | None, None)],
+        [
+            ("rows", list[row]),
+            ("ids", list[str] | None, None),
+            ("keys", list[str | None] | None, None),
+        ],
         forbid_unknown_fields=True,
     )
     return msgspec.json.Decoder(body).decode

@@ -149,3 +149,39 @@ def test_the_fast_and_the_slow_way_agree(rows: list[tuple[int, float]]) -> None:
     assert fast.matrix is not None
     assert slow.matrix is not None
     assert fast.matrix.tolist() == slow.matrix.tolist()
+
+
+@pytest.mark.parametrize(
+    ("features", "rows"),
+    [
+        (NUMBERS, [[1, 2.0], [3, 4.0]]),
+        (MIXED, [ROW, ROW]),
+        (MIXED, [ROW, list(ROW.values())]),  # read the slow way
+    ],
+)
+@pytest.mark.parametrize("keys", [None, ["ada", None], [None, None], ["same", "same"]])
+def test_keys_stay_with_their_rows(
+    features: tuple[Feature, ...], rows: list[Any], keys: list[str | None] | None
+) -> None:
+    """One a row, any of them null or there twice; without keys there is nothing to carry."""
+    found = reader(features).read(json.dumps({"rows": rows, "keys": keys}).encode())
+    assert (found.keys, found.ids) == (keys, None)
+
+
+@pytest.mark.parametrize(
+    ("keys", "row"),
+    [
+        (["a"], None),
+        (["a", ""], 1),
+        (["a", 5], 1),
+        (["x" * 129, None], 0),
+        ("ab", None),
+        ({"a": "b"}, None),
+    ],
+)
+def test_a_wrong_key_is_named(keys: object, row: int | None) -> None:
+    """With its row, like a wrong value."""
+    body = json.dumps({"rows": [[1, 2.0], [3, 4.0]], "keys": keys}).encode()
+    with pytest.raises(InputError) as caught:
+        reader(NUMBERS).read(body)
+    assert (caught.value.row, caught.value.field) == (row, "keys")
