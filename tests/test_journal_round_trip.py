@@ -241,9 +241,9 @@ def test_batch_whose_columns_do_not_fit_is_refused(tmp_path: Path) -> None:
 
 
 def test_another_engine_reads_the_tables(log: Path) -> None:
-    """DuckDB reads the Parquet files that the Delta log names, partitioned by day."""
+    """DuckDB reads the Parquet files that the Delta log names, partitioned by model and day."""
     table = DeltaTable(log / "journal" / "digits" / "predictions")
-    assert table.metadata().partition_columns == ["date"]
+    assert table.metadata().partition_columns == ["model", "date"]
     found = duckdb.sql(
         "select date::varchar, count(*), sum(input[3]), sum(weight), bool_or(cached) "
         f"from read_parquet({table.file_uris()}, hive_partitioning=true) group by 1 order by 1"

@@ -48,8 +48,9 @@ def float_columns(matrix: NDArray[Any]) -> list[Any]:
     return [flat.slice(at * rows, rows) for at in range(width)]
 
 
-def false(count: int) -> Any:
-    bits = pa.py_buffer(bytes((count + 7) // 8))
+def booleans(value: bool, count: int) -> Any:
+    """The same in every row."""
+    bits = pa.py_buffer((b"\xff" if value else b"\0") * ((count + 7) // 8))
     return pa.Array.from_buffers(pa.bool_(), count, [None, bits])
 
 

@@ -118,7 +118,7 @@ class Committer:
                 )
                 self._spool.renumber(segment, taken)
             segment.attempted = True
-        dated = tables.with_date(data, TIME_COLUMN[segment.kind])
+        dated = tables.with_partitions(data, target, TIME_COLUMN[segment.kind])
         commits.commit(target, dated, app_id=self._app_id, version=segment.seq)
 
     def _reject(self, segment: Segment, problem: Unstorable) -> None:

@@ -35,12 +35,14 @@ def prediction_fields(task: Task) -> list[Any]:
         pa.field("time", arrays.TIME),
         pa.field("version", pa.string()),
         pa.field("role", pa.string()),
+        pa.field("key", pa.string()),
         pa.field("prediction", said),
         pa.field("probabilities", arrays.FLOATS),
         pa.field("embedding", arrays.FLOATS),
         pa.field("latency_us", pa.int64()),
         pa.field("cached", pa.bool_()),
-        pa.field("weight", pa.float64()),
+        pa.field("weight", pa.float64()),  # how many rows it stands for
+        pa.field("descriptors", arrays.FLOATS),  # of its inputs, where these are not logged
     ]
 
 
@@ -81,12 +83,14 @@ class PredictionEncoder:
                 arrays.repeated(batch.time_us, rows, "int64", arrays.TIME),
                 arrays.text(batch.version, rows),
                 arrays.text(batch.role, rows),
+                _keys(batch, rows),
                 said,
                 arrays.floats(batch.probabilities, rows),
                 arrays.floats(batch.embedding, rows),
                 arrays.repeated(batch.latency_us, rows, "int64", pa.int64()),
-                arrays.false(rows),
+                arrays.booleans(batch.cached, rows),
                 arrays.repeated(1.0, rows, "float64", pa.float64()),
+                arrays.floats(None, rows),
             ]
             schema = self._schema(names, inputs)
             return pa.RecordBatch.from_arrays(common + inputs, schema=schema)
@@ -110,25 +114,33 @@ class PredictionEncoder:
             self._text.update(dict.fromkeys(names, False))
             return names, arrays.float_columns(batch.matrix)
         columns = batch.columns or {}
+        said = batch.categories is not None
         found: list[str] = []
         inputs: list[Any] = []
         for feature, name in zip(batch.features, names, strict=True):
-            array = self._column(name, columns[feature]) if feature in columns else None
+            if batch.categories is not None:
+                self._text[name] = feature in batch.categories
+            array = self._column(name, columns[feature], said=said) if feature in columns else None
             if array is not None:
                 found.append(name)
                 inputs.append(array)
         return found, inputs
 
-    def _column(self, name: str, values: Sequence[Any]) -> Any | None:
-        """None while nothing but nulls was ever seen: its kind is not known yet."""
-        first = next((value for value in values if value is not None), None)
-        if first is not None:
-            self._text[name] = isinstance(first, str)
-        elif name not in self._text:
-            return None
+    def _column(self, name: str, values: Sequence[Any], *, said: bool) -> Any | None:
+        """None while its kind is not known: nobody said, and nothing but nulls was ever seen."""
+        if not said:
+            first = next((value for value in values if value is not None), None)
+            if first is not None:
+                self._text[name] = isinstance(first, str)
+            elif name not in self._text:
+                return None
         if self._text[name]:
             return arrays.optional_texts(values)
         return arrays.optional_numbers(values)
+
+
+def _keys(batch: PredictionBatch, rows: int) -> Any:
+    return pa.nulls(rows, pa.string()) if batch.keys is None else arrays.optional_texts(batch.keys)
 
 
 def encode_labels(labels: Sequence[Label], received_us: int) -> Any:

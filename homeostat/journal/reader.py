@@ -62,7 +62,16 @@ class Journal:
             found = self._predictions.schema.empty_table()
         else:
             wanted = [*self._predictions.schema.names, INPUT, *map(column_of, features)]
-            left_out = {"date", "role", "latency_us", "cached", "weight"}
+            left_out = {
+                "model",
+                "date",
+                "role",
+                "key",
+                "latency_us",
+                "cached",
+                "weight",
+                "descriptors",
+            }
             left_out |= set() if embedding else set(VECTORS.values())
             wanted = [name for name in dict.fromkeys(wanted) if name not in left_out]
             found = self._rows(handle, start, end, versions, wanted)
@@ -77,7 +86,7 @@ class Journal:
             return
         received = microseconds(now or datetime.now(UTC))
         data = pa.Table.from_batches([encode_labels(labels, received)])
-        data = tables.with_date(data, "received")
+        data = tables.with_partitions(data, self._labels, "received")
         app_id = f"import:{writer_id}"
         stored = False
         while not stored:  # another import under this id may be faster

@@ -19,12 +19,15 @@ from homeostat.journal import arrays
 from homeostat.journal.encoding import LABEL_SCHEMA, prediction_fields
 from homeostat.records import Task
 
+PARTITIONS = ("model", "date")
+
 
 @dataclass(frozen=True, kw_only=True)
 class TableRef:
     """A table by its place; it is created with these columns when the first rows come."""
 
     url: str
+    model: str
     schema: Any
     partition_by: tuple[str, ...] = ()
 
@@ -37,14 +40,13 @@ class TableRef:
 
 
 def predictions(url: str, model: str, task: Task) -> TableRef:
-    schema = pa.schema([*prediction_fields(task), pa.field("date", pa.string())])
-    return TableRef(url=_place(url, model, "predictions"), schema=schema, partition_by=("date",))
+    """The fields of every row; columns of inputs come with the rows."""
+    return _by_day(url, model, "predictions", pa.schema(prediction_fields(task)))
 
 
 def labels(url: str, model: str) -> TableRef:
     """By the day of arrival: a label never comes before its prediction."""
-    schema = LABEL_SCHEMA.append(pa.field("date", pa.string()))
-    return TableRef(url=_place(url, model, "labels"), schema=schema, partition_by=("date",))
+    return _by_day(url, model, "labels", LABEL_SCHEMA)
 
 
 def quarantine(url: str, model: str) -> TableRef:
@@ -59,12 +61,13 @@ def quarantine(url: str, model: str) -> TableRef:
             pa.field("ordinal", pa.int64()),
         ]
     )
-    return TableRef(url=_place(url, model, "quarantine"), schema=schema)
+    return TableRef(url=_place(url, model, "quarantine"), model=model, schema=schema)
 
 
-def with_date(table: Any, time_column: str) -> Any:
-    """Add the partition column: the UTC day of a time."""
-    return table.append_column("date", pc.strftime(table[time_column], format="%Y-%m-%d"))
+def with_partitions(data: Any, table: TableRef, time_column: str) -> Any:
+    """Add the partition columns: the model, and the UTC day of a time."""
+    data = data.append_column("model", arrays.text(table.model, data.num_rows))
+    return data.append_column("date", pc.strftime(data[time_column], format="%Y-%m-%d"))
 
 
 @contextmanager
@@ -96,6 +99,13 @@ def open_or_create(table: TableRef) -> Any:
             table.local.mkdir(parents=True, exist_ok=True)
         partition_by = list(table.partition_by) or None
         return DeltaTable.create(table.url, table.schema, mode="ignore", partition_by=partition_by)
+
+
+def _by_day(url: str, model: str, name: str, schema: Any) -> TableRef:
+    for column in PARTITIONS:
+        schema = schema.append(pa.field(column, pa.string()))
+    place = _place(url, model, name)
+    return TableRef(url=place, model=model, schema=schema, partition_by=PARTITIONS)
 
 
 def _place(url: str, model: str, name: str) -> str:
