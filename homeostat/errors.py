@@ -7,6 +7,7 @@ HomeostatError
 │   ├── RegistryUnavailable
 │   ├── StateUnavailable
 │   └── JournalUnavailable
+│       └── JournalFull    no room is left for what waits to be stored
 ├── RegistryRefused        MLflow answers, and says no; waiting does not help
 ├── IntegrityError         files are not what their digest says
 ├── ModelError             a version cannot be loaded or does not answer
@@ -56,6 +57,10 @@ class StateUnavailable(Unavailable):
 
 class JournalUnavailable(Unavailable):
     """The journal's storage does not answer."""
+
+
+class JournalFull(JournalUnavailable):
+    """What waits for the tables fills all the room it may take."""
 
 
 class IntegrityError(HomeostatError):

@@ -16,6 +16,8 @@ from homeostat.journal import commits, tables
 from homeostat.journal.batch import PredictionBatch
 from homeostat.journal.committer import Committer
 from homeostat.journal.encoding import PredictionEncoder, encode_labels, microseconds
+from homeostat.journal.limits import Limits
+from homeostat.journal.recording import Recording
 from homeostat.journal.segments import Kind
 from homeostat.journal.spool import Spool
 from homeostat.journal.tables import TableRef
@@ -23,17 +25,27 @@ from homeostat.records import Label, Task
 
 logger = logging.getLogger(__name__)
 
+NO_LIMITS, EVERYTHING = Limits(), Recording()
 ASYNC_EVERY = 0.05  # seconds a row of durability "async" may stay in memory
 DURABILITIES = ("async", "spool", "sync")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpoolLevel:
-    """How much went in, how much is in the tables, and what waits; counted since start()."""
+    """How much went in, how much is in the tables, and what waits; counted since start().
 
-    received: int  # rows
-    stored: int  # rows, with those an earlier process left in the spool
+    Rows add up: received + recovered = stored + dropped + rejected + sampled_out + waiting.
+    """
+
+    received: int  # rows given to append, less those it refused with an error
+    recovered: int  # rows an earlier process left in the spool, stored or rejected by this one
+    stored: int
+    dropped: int  # for want of room, with when_full "drop"
+    rejected: int  # rows that fit no table, set aside in a file
+    sampled_out: int
+    waiting: int
     labels: int
+    memory_bytes: int
     spool_bytes: int
     oldest: datetime | None  # when the oldest waiting row came
     errors: int  # failed tries; each is tried again
@@ -61,6 +73,8 @@ class JournalWriter:
         commit_bytes: int,
         clock: Callable[[], datetime],
         flush_within: timedelta = timedelta(seconds=30),
+        limits: Limits = NO_LIMITS,
+        recording: Recording = EVERYTHING,
     ) -> None:
         if durability not in DURABILITIES:
             raise ValueError(f"durability is one of {DURABILITIES}, not {durability!r}")
@@ -100,9 +114,11 @@ class JournalWriter:
         if self._async:
             self._drainer.start()
 
-    def append(self, batch: PredictionBatch) -> None:
-        """Raises InputError for a batch that cannot be, JournalUnavailable when the spool's disk
-        does not take it; nothing of it is stored then."""
+    def append(self, batch: PredictionBatch, wait: float = 0.0) -> None:
+        """Where there is no room, wait so many seconds for it, then raise JournalFull; or
+        JournalUnavailable, where the disk does not take the rows. With when_full "drop" the rows
+        are counted as dropped instead. InputError: a batch that cannot be. After an error nothing
+        of the batch is stored."""
         if not batch.ids:
             return
         rows = self._encoder.encode(batch)
@@ -135,7 +151,13 @@ class JournalWriter:
         waiting, oldest = self._spool.waiting()
         return SpoolLevel(
             received=self._received,
+            recovered=0,
             stored=self._committer.stored,
+            dropped=0,
+            rejected=0,
+            sampled_out=0,
+            waiting=0,
+            memory_bytes=0,
             labels=self._labels,
             spool_bytes=waiting,
             oldest=oldest,
