@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.fs as pafs
 
+from homeostat.journal import storage
 from homeostat.journal.encoding import EPOCH
 from homeostat.journal.tables import TableRef, open_table, reaching
 
@@ -22,7 +22,9 @@ def scan(
     files: str | None = None,
 ) -> Any:
     """Rows for which `where` holds, of files whose partition may satisfy `files` (SQL)."""
-    dataset = handle.to_pyarrow_dataset(filesystem=_filesystem(table), file_pruning_predicate=files)
+    dataset = handle.to_pyarrow_dataset(
+        filesystem=storage.filesystem(table.url), file_pruning_predicate=files
+    )
     there = [column for column in columns if column in dataset.schema.names]
     return dataset.to_table(columns=there, filter=where)
 
@@ -38,12 +40,3 @@ def column(table: TableRef, name: str, where: Any | None = None) -> Any:
 
 def moment(microseconds: Any) -> datetime:
     return EPOCH + timedelta(microseconds=int(microseconds))
-
-
-def _filesystem(table: TableRef) -> Any:
-    """Arrow's own: with deltalake's, a thread of Arrow's that still holds Python objects aborts
-    the process at its exit, now and then."""
-    if table.local is not None:
-        return pafs.SubTreeFileSystem(str(table.local.resolve()), pafs.LocalFileSystem())
-    store, path = pafs.FileSystem.from_uri(table.url)
-    return pafs.SubTreeFileSystem(path, store)

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,7 +14,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from homeostat.errors import JournalUnavailable
-from homeostat.journal import arrays
+from homeostat.journal import arrays, storage
 from homeostat.journal.encoding import LABEL_SCHEMA, prediction_fields
 from homeostat.records import Task
 
@@ -34,9 +33,12 @@ class TableRef:
     @property
     def local(self) -> Path | None:
         """None on an object store."""
-        if self.url.startswith("file://"):
-            return Path(unquote(self.url.removeprefix("file://")))
-        return None if "://" in self.url else Path(self.url)
+        return storage.local_folder(self.url)
+
+    @property
+    def options(self) -> dict[str, str] | None:
+        """What delta-rs is told of how long this store may take; None for a local folder."""
+        return storage.options(self.url)
 
 
 def predictions(url: str, model: str, task: Task) -> TableRef:
@@ -85,7 +87,7 @@ def open_table(table: TableRef) -> Any | None:
     """A fresh handle; None while no row was ever stored. Raises JournalUnavailable."""
     with reaching(table):
         try:
-            return DeltaTable(table.url)
+            return DeltaTable(table.url, storage_options=table.options)
         except TableNotFoundError:
             return None
 
@@ -93,12 +95,18 @@ def open_table(table: TableRef) -> Any | None:
 def open_or_create(table: TableRef) -> Any:
     """A fresh handle. Call it inside `reaching`."""
     try:
-        return DeltaTable(table.url)
+        return DeltaTable(table.url, storage_options=table.options)
     except TableNotFoundError:
         if table.local is not None:
             table.local.mkdir(parents=True, exist_ok=True)
         partition_by = list(table.partition_by) or None
-        return DeltaTable.create(table.url, table.schema, mode="ignore", partition_by=partition_by)
+        return DeltaTable.create(
+            table.url,
+            table.schema,
+            mode="ignore",
+            partition_by=partition_by,
+            storage_options=table.options,
+        )
 
 
 def _by_day(url: str, model: str, name: str, schema: Any) -> TableRef:
@@ -109,4 +117,5 @@ def _by_day(url: str, model: str, name: str, schema: Any) -> TableRef:
 
 
 def _place(url: str, model: str, name: str) -> str:
+    storage.check(url)
     return f"{url.rstrip('/')}/{model}/{name}"
