@@ -160,7 +160,9 @@ def _named_variables(table: Mapping[str, Any]) -> Iterable[str]:
     for entry in table.get("alerts", ()):
         if isinstance(entry, dict):
             yield str(entry.get("secret_env"))
-    retrain = table.get("retrain")
+    journal, retrain = table.get("journal"), table.get("retrain")
+    if isinstance(journal, dict):
+        yield str(journal.get("hash_key_env"))
     if isinstance(retrain, dict):
         yield from (str(name) for name in retrain.get("env", ()))
 

@@ -15,6 +15,7 @@ import uvloop
 
 from homeostat.errors import HomeostatError
 from homeostat.settings import load
+from serving.journal import journal_writer
 from serving.server import serve
 
 log = logging.getLogger("serving")
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str], environ: MutableMapping[str, str]) -> int:
         # what becomes infinite as a float32 is found, and its caller told: no warning needed
         np.seterr(over="ignore")
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(projects))
+            runner.run(serve(projects, lambda settings: journal_writer(settings, environ)))
     except HomeostatError as error:
         log.error("%s", error)
         return 1

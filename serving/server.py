@@ -14,7 +14,6 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
@@ -23,7 +22,6 @@ from prometheus_client import CollectorRegistry
 
 from homeostat.auth import load_keys, require_keys_beyond_loopback
 from homeostat.errors import SettingsError
-from homeostat.identifiers import uuid7
 from homeostat.jobs import write_atomically
 from homeostat.journal.writer import JournalWriter
 from homeostat.metrics import Instruments
@@ -42,7 +40,12 @@ KEEP_ALIVE = 75  # seconds; longer than a usual load balancer's 60, so that it c
 ANNOUNCEMENT = "serving.json"
 
 
-def make_models(projects: Sequence[Settings], instruments: Instruments) -> dict[str, ServedModel]:
+OpenJournal = Callable[[Settings], JournalWriter]
+
+
+def make_models(
+    projects: Sequence[Settings], instruments: Instruments, open_journal: OpenJournal
+) -> dict[str, ServedModel]:
     """The models of some projects, each with a journal of its own; not started yet."""
     models: dict[str, ServedModel] = {}
     for settings in projects:
@@ -54,7 +57,7 @@ def make_models(projects: Sequence[Settings], instruments: Instruments) -> dict[
         models[name] = ServedModel(
             settings=settings,
             keys=keys,
-            journal=_journal(settings),
+            journal=open_journal(settings),
             measuring=Measuring(
                 instruments, name, classes=settings.model.task is Task.CLASSIFICATION
             ),
@@ -74,11 +77,11 @@ def make_front(
     return Front(models, app)
 
 
-async def serve(projects: Sequence[Settings]) -> None:
+async def serve(projects: Sequence[Settings], open_journal: OpenJournal) -> None:
     """Until a signal comes."""
     first = projects[0]
     registry = CollectorRegistry()
-    models = make_models(projects, Instruments("server", registry))
+    models = make_models(projects, Instruments("server", registry), open_journal)
     listener = listen(first.serving.host, first.serving.port)
     server: uvicorn.Server
     front = make_front(
@@ -142,30 +145,6 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _journal(settings: Settings) -> JournalWriter:
-    journal = settings.journal
-    return JournalWriter(
-        url=settings.journal_path,
-        spool=settings.spool_path,
-        model=settings.model.name,
-        task=settings.model.task,
-        writer_id=_writer_id(settings.home),
-        durability=journal.durability,
-        commit_every=journal.commit_every,
-        commit_bytes=int(journal.commit_bytes),
-        clock=lambda: datetime.now(UTC),
-    )
-
-
-def _writer_id(home: Path) -> str:
-    """The same after every restart: by it the journal knows what this server has stored."""
-    path = home / "server-id"
-    if not path.exists():
-        home.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, uuid7().encode())
-    return path.read_text().strip()
 
 
 def _announce(home: Path, url: str) -> Path:

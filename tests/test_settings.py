@@ -219,12 +219,17 @@ def test_a_variable_for_a_section_that_is_none_is_still_a_clear_error(tmp_path: 
 
 
 def test_variables_the_project_names_itself_are_its_own(tmp_path: Path) -> None:
-    """A webhook's secret and what the training program gets are no settings of ours."""
+    """Secrets, and what the training program gets, are no settings of ours."""
     settings = read(
         tmp_path,
         SMALLEST + '[retrain]\nenv = ["HOMEOSTAT_MY_KEY"]\n'
+        '[journal]\nhash_key_env = "HOMEOSTAT_HASH_KEY"\n'
         '[[alerts]]\nurl = "https://a.example"\nsecret_env = "HOMEOSTAT_WEBHOOK_SECRET"\n',
-        {"HOMEOSTAT_MY_KEY": "1", "HOMEOSTAT_WEBHOOK_SECRET": "whsec_not_to_be_seen"},
+        {
+            "HOMEOSTAT_MY_KEY": "1",
+            "HOMEOSTAT_HASH_KEY": "key_not_to_be_seen",
+            "HOMEOSTAT_WEBHOOK_SECRET": "whsec_not_to_be_seen",
+        },
     )
     assert "not_to_be_seen" not in repr(settings)
 

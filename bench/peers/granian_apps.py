@@ -20,6 +20,7 @@ from homeostat.settings import load
 from serving.asgi import AsgiScope, Front
 from serving.body import Receive, Send
 from serving.follower import Follower
+from serving.journal import journal_writer
 from serving.served_model import ServedModel
 from serving.server import make_front, make_models
 
@@ -31,7 +32,9 @@ def _open_door() -> tuple[Door, asyncio.Task[None]]:
     np.seterr(over="ignore")
     settings = load(Path(os.environ["HOMEOSTAT_BENCH_PROJECT"]), {})
     registry = CollectorRegistry()
-    models = make_models([settings], Instruments("server", registry))
+    models = make_models(
+        [settings], Instruments("server", registry), lambda project: journal_writer(project, {})
+    )
     model = models[settings.model.name]
     model.journal.start()
     front = make_front(models, registry, host="127.0.0.1", draining=lambda: False)

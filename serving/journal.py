@@ -1,0 +1,37 @@
+"""The prediction log of a project, as its settings say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from homeostat.identifiers import uuid7
+from homeostat.jobs import write_atomically
+from homeostat.journal.writer import JournalWriter
+from homeostat.settings import Settings
+
+
+def journal_writer(settings: Settings, environ: Mapping[str, str]) -> JournalWriter:
+    """Not started yet. Raises SettingsError where the key of a hash is not to be had."""
+    journal = settings.journal
+    return JournalWriter(
+        url=settings.journal_path,
+        spool=settings.spool_path,
+        model=settings.model.name,
+        task=settings.model.task,
+        writer_id=_writer_id(settings.home),
+        durability=journal.durability,
+        commit_every=journal.commit_every,
+        commit_bytes=int(journal.commit_bytes),
+        clock=lambda: datetime.now(UTC),
+    )
+
+
+def _writer_id(home: Path) -> str:
+    """The same after every restart: by it the journal knows what this server has stored."""
+    path = home / "server-id"
+    if not path.exists():
+        home.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, uuid7().encode())
+    return path.read_text().strip()
