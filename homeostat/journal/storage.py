@@ -19,12 +19,12 @@ from homeostat.errors import SettingsError
 SCHEMES = ("file", "s3", "gs", "abfss")
 
 # A store that is away is noticed in seconds: what waits, waits in the spool, and who reads is told.
-# A request is one part of a file at most (10 MB), not the whole of it.
+# Not in two or three: several parts of a large commit share the line, and each has to get through.
 PATIENCE = {
     "connect_timeout": "3s",
-    "timeout": "10s",  # of one request, with its body
+    "timeout": "20s",  # of one request, with its body: one part of a file at most
     "max_retries": "2",
-    "retry_timeout": "12s",  # no further try after so long
+    "retry_timeout": "20s",  # no further try after so long
 }
 _CONNECT_SECONDS = 3.0
 _ATTEMPTS = 2  # Arrow's; each is given up when nothing came for three seconds
