@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import json
+import resource
 import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+# A connection that is told to pause waits before it asks again, in whole milliseconds; arrivals
+# that wait an exponential time are as irregular as independent callers are.
+PAUSE = """
+function delay()
+  return math.floor(%f * -math.log(1 - math.random()) + 0.5)
+end
+"""
 SCRIPT = """
 wrk.method = "POST"
 wrk.path = "/predict"
@@ -32,6 +40,7 @@ class Load:
     p50: float
     p99: float
     errors: int
+    cpu: float = 0.0  # seconds of wrk's own
 
 
 def require_wrk() -> str:
@@ -43,18 +52,21 @@ def require_wrk() -> str:
     return " ".join((said.stdout + said.stderr).split()[:2])
 
 
-def write_script(body: bytes, folder: Path) -> Path:
-    path = folder / "load.lua"
-    path.write_text(SCRIPT % body.decode())
+def write_script(body: bytes, folder: Path, *, pause: float = 0.0) -> Path:
+    """`pause`: milliseconds a connection waits on average before it asks again."""
+    path = folder / (f"load-{pause:.3f}.lua" if pause else "load.lua")
+    path.write_text(SCRIPT % body.decode() + (PAUSE % pause if pause else ""))
     return path
 
 
 def apply(url: str, script: Path, *, connections: int, seconds: float) -> Load:
     """Every connection asks, waits for its answer and asks again. Raises SystemExit without any."""
     command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "10s"]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
         [*command, "--script", str(script), url], capture_output=True, text=True, check=False
     )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     try:
         said = json.loads(done.stdout.strip().splitlines()[-1])
     except (IndexError, ValueError):
@@ -65,4 +77,5 @@ def apply(url: str, script: Path, *, connections: int, seconds: float) -> Load:
         p50=said["p50"] / 1000,
         p99=said["p99"] / 1000,
         errors=said["errors"],
+        cpu=after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
     )

@@ -1,8 +1,9 @@
-"""`python -m bench.model_project FOLDER`: a small network, and a project whose cache holds it.
+"""`python -m bench.model_project FOLDER [--embedding]`: a small network, and a project around it.
 
 A process of its own, so that the one that measures never imports torch. It leaves homeostat.toml
 with the cache and rollout record a server needs, weights.pt for the peers, and example.json: one
-request and what every contestant must answer to it.
+request and what every contestant must answer to it. With --embedding the last layer but one is
+logged with each row, 64 numbers.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ name = "bench"
 durability = "spool"
 commit_every = "3s"
 """
+EMBEDDING = """
+[serving]
+embedding = "3"
+"""
 
 
 def network() -> torch.nn.Module:
@@ -41,7 +46,7 @@ def network() -> torch.nn.Module:
     ).eval()
 
 
-def write(folder: Path) -> None:
+def write(folder: Path, *, embedding: bool = False) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     model = network()
     torch.save(model.state_dict(), folder / "weights.pt")
@@ -50,7 +55,7 @@ def write(folder: Path) -> None:
         probabilities = torch.softmax(model(torch.tensor([row])), 1)[0].tolist()
     example = {"request": {"rows": [row]}, "probabilities": probabilities}
     (folder / "example.json").write_text(json.dumps(example))
-    (folder / "homeostat.toml").write_text(TOML)
+    (folder / "homeostat.toml").write_text(TOML + (EMBEDDING if embedding else ""))
     _promote(load(folder, {}), model)
 
 
@@ -87,4 +92,4 @@ def _promote(settings: Settings, model: torch.nn.Module) -> None:
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]))
+    write(Path(sys.argv[1]), embedding="--embedding" in sys.argv[2:])

@@ -7,21 +7,26 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import uvloop
 
 from homeostat.errors import HomeostatError
-from homeostat.settings import load
+from homeostat.journal.writer import JournalWriter
+from homeostat.settings import Settings, load
 from serving.journal import journal_writer
 from serving.server import serve
 
 log = logging.getLogger("serving")
 
 
-def main(arguments: Sequence[str], environ: MutableMapping[str, str]) -> int:
+def main(
+    arguments: Sequence[str],
+    environ: MutableMapping[str, str],
+    open_journal: Callable[[Settings, Mapping[str, str]], JournalWriter] = journal_writer,
+) -> int:
     """0 after a signal and an orderly end, 1 where the settings do not allow a start."""
     parser = argparse.ArgumentParser(prog="python -m serving", description=__doc__)
     parser.add_argument(
@@ -42,7 +47,7 @@ def main(arguments: Sequence[str], environ: MutableMapping[str, str]) -> int:
         # what becomes infinite as a float32 is found, and its caller told: no warning needed
         np.seterr(over="ignore")
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(projects, lambda settings: journal_writer(settings, environ)))
+            runner.run(serve(projects, lambda settings: open_journal(settings, environ)))
     except HomeostatError as error:
         log.error("%s", error)
         return 1
