@@ -63,7 +63,7 @@ def _write(table: TableRef, handle: Any, data: Any, transaction: Transaction) ->
         commit_properties=CommitProperties(app_transactions=[transaction]),
     )
     if table.local is not None:
-        _sync(table.local, before + 1, handle.version())
+        sync_commits(table.local, before + 1, handle.version())
 
 
 def _fit(data: Any, schema: Any) -> tuple[Any, bool]:
@@ -91,7 +91,7 @@ def _cast(data: Any, field: Any) -> Any:
         ) from problem
 
 
-def _sync(folder: Path, first: int, last: int) -> None:
+def sync_commits(folder: Path, first: int, last: int) -> None:
     """Force commits to the disk: delta-rs leaves them to the kernel, and a power loss may undo
     them after the spool that could repair it is gone."""
     log = folder / "_delta_log"
