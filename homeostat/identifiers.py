@@ -6,6 +6,8 @@ import os
 import time
 import uuid
 
+LONGEST_ID = 128  # characters of a caller's own id
+
 
 def uuid7(now_ns: int | None = None, random: bytes | None = None) -> str:
     """A new id; 48 bits of milliseconds and 12 of their parts, so that ids sort by time."""

@@ -5,6 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from homeostat.records import Task
+
+LABEL = "label"  # the name of the label that is compared with the prediction
+LONGEST = 1024  # characters of a label
+
 
 def canonical(value: Any) -> str:
     """The text a label or a predicted class is stored and compared as.
@@ -27,3 +32,17 @@ def canonical(value: Any) -> str:
             raise ValueError("a label must be finite")
         return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
     raise ValueError(f"a label must be a string, a number or a boolean, not {type(value).__name__}")
+
+
+def checked(value: Any, name: str, task: Task) -> str:
+    """The text to store for a label of this name; raises ValueError for what cannot be one.
+
+    What is compared with a regression's prediction is a number. Labels of any other name, such as
+    what a user thought of an answer, or what it earned, are theirs to define.
+    """
+    text = canonical(value)
+    if len(text) > LONGEST:
+        raise ValueError(f"a label has at most {LONGEST} characters")
+    if name == LABEL and task is Task.REGRESSION and not math.isfinite(float(text)):
+        raise ValueError("a label must be finite")
+    return text

@@ -28,6 +28,7 @@ COMMANDS = {
     "rollback": ("rollback", "Go back to the version that served before."),
     "pause": ("pause", "Stop acting; go on checking and telling."),
     "resume": ("resume", "Act again."),
+    "labels": ("labels", "Labels of predictions: import files, see what is still missing."),
     "dashboards": ("dashboards", "Grafana dashboards and Prometheus rules as files."),
     "keys": ("keys", "Make and list the keys callers show."),
 }

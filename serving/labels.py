@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from homeostat.errors import InputError
-from homeostat.labels import canonical
+from homeostat.labels import LABEL, LONGEST, checked
 from homeostat.records import Label, Task
 from serving.parsing import MAX_ID, parse
 from serving.rows import shown
 
 MEMBERS = frozenset({"id", "value", "name", "source", "time"})
-MAX_TEXT = 1024
 
 
 def read_labels(body: bytes, task: Task, now: datetime) -> list[Label]:
@@ -47,10 +45,11 @@ def _label(index: int, entry: Any, task: Task, now: datetime) -> Label:
                 row=index,
                 field=key,
             )
+    name = _text(index, entry, "name", default=LABEL, least=1)
     return Label(
         prediction_id=_text(index, entry, "id", longest=MAX_ID, least=1),
-        value=_value(index, entry, task),
-        name=_text(index, entry, "name", default="label", least=1),
+        value=_value(index, entry, name, task),
+        name=name,
         source=_text(index, entry, "source", default=""),
         time=_time(index, entry, now),
     )
@@ -63,7 +62,7 @@ def _text(
     *,
     default: str | None = None,
     least: int = 0,
-    longest: int = MAX_TEXT,
+    longest: int = LONGEST,
 ) -> str:
     value = entry.get(field, default)
     if not isinstance(value, str) or not least <= len(value) <= longest:
@@ -77,20 +76,15 @@ def _text(
     return value
 
 
-def _value(index: int, entry: Mapping[str, Any], task: Task) -> str:
+def _value(index: int, entry: Mapping[str, Any], name: str, task: Task) -> str:
     try:
-        value = canonical(entry.get("value"))
-        if len(value) > MAX_TEXT:
-            raise ValueError(f"a label has at most {MAX_TEXT} characters")
-        if task is Task.REGRESSION and not math.isfinite(float(value)):
-            raise ValueError("a label must be finite")
+        return checked(entry.get("value"), name, task)
     except (ValueError, OverflowError) as error:
         raise InputError(
             f"label {index}: {shown(entry.get('value'))} cannot be a label: {error}",
             row=index,
             field="value",
         ) from None
-    return value
 
 
 def _time(index: int, entry: Mapping[str, Any], now: datetime) -> datetime:
