@@ -2,62 +2,74 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter as Tally
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 from prometheus_client import Counter
 
 from homeostat.journal.writer import SpoolLevel
 from homeostat.metrics import Instruments
+from serving.tallies import Spread, Total, Totals
 
 MOST_CLASSES = 50  # further ones are counted together, so that a metric cannot grow without end
 OTHER = "(other)"
+OK = "200"
+# Fields of SpoolLevel, each shown as homeostat_journal_<field>_total.
+JOURNAL_TOTALS = ("received", "stored", "dropped", "rejected", "sampled_out", "errors")
 
 
 class Measuring:
     """Called from the event loop's thread, and `batch` from the model's."""
 
     def __init__(self, instruments: Instruments, model: str, *, classes: bool) -> None:
+        def counter(name: str, **labels: str) -> Counter:
+            return instruments.counter(f"homeostat_{name}_total", model=model, **labels)
+
         self._instruments = instruments
         self._model = model
-        self._classes = classes
-        self._by_class: dict[str, Counter] = {}
-        self._by_code: dict[int, Counter] = {}
-        self._ok = self._code(200)
-        self._rows: dict[str, Counter] = {}
-        self._request_seconds = instruments.histogram("homeostat_request_seconds", model=model)
-        self._compute_seconds = instruments.histogram("homeostat_compute_seconds", model=model)
-        self._batch_rows = instruments.histogram("homeostat_batch_rows", model=model)
-        self._labels = instruments.counter("homeostat_labels_total", model=model)
-        self._errors = instruments.counter("homeostat_version_errors_total", model=model)
-        self._received = _Total(
-            instruments.counter("homeostat_journal_received_total", model=model)
+        self._counting = threading.Lock()  # two versions may answer at once, during a swap
+        self._by_class = (
+            Totals(lambda shown: counter("predictions", **{"class": shown})) if classes else None
         )
-        self._stored = _Total(instruments.counter("homeostat_journal_stored_total", model=model))
-        self._failed = _Total(instruments.counter("homeostat_journal_errors_total", model=model))
+        self._by_code = Totals(lambda code: counter("requests", code=code))
+        self._by_code.add(OK, 0)
+        self._rows = Totals(lambda version: counter("rows", version=version))
+        self._request_seconds, self._compute_seconds, self._batch_rows = self._spreads = [
+            Spread(instruments.histogram(f"homeostat_{name}", model=model))
+            for name in ("request_seconds", "compute_seconds", "batch_rows")
+        ]
+        self._labels = counter("labels")
+        self._errors = counter("version_errors")
+        self._journal = {field: Total(counter(f"journal_{field}")) for field in JOURNAL_TOTALS}
 
     def batch(
         self, version: str, rows: int, seconds: float, predictions: Sequence[str] | Sequence[float]
     ) -> None:
-        self._compute_seconds.observe(seconds)
-        self._batch_rows.observe(rows)
-        counter = self._rows.get(version)
-        if counter is None:
-            counter = self._rows[version] = self._instruments.counter(
-                "homeostat_rows_total", model=self._model, version=version
-            )
-        counter.inc(rows)
-        if self._classes:
-            for name, count in Tally(predictions).items():
-                self._class(str(name)).inc(count)
+        with self._counting:
+            self._compute_seconds.observe(seconds)
+            self._batch_rows.observe(rows)
+            self._rows.add(version, rows)
+            if self._by_class is not None:
+                for said, count in Tally(predictions).items():
+                    self._count(self._by_class, str(said), count)
+
+    def _count(self, by_class: Totals, name: str, count: int) -> None:
+        shown = name in by_class or len(by_class) < MOST_CLASSES
+        by_class.add(name if shown else OTHER, count)
 
     def answered(self, seconds: float) -> None:
         self._request_seconds.observe(seconds)
-        self._ok.inc()
+        self._by_code.add(OK)
 
     def refused(self, status: int) -> None:
-        self._code(status).inc()
+        self._by_code.add(str(status))
+
+    def unlogged(self, rows: int) -> None:
+        """Answered rows that the journal could not even count."""
+        for field in ("received", "dropped"):
+            self._journal[field].add(rows)
 
     def labels(self, count: int) -> None:
         self._labels.inc(count)
@@ -77,40 +89,11 @@ class Measuring:
         gauge = self._instruments.gauge
         gauge("homeostat_queued_rows", model=self._model).set(queued_rows)
         gauge("homeostat_journal_spool_bytes", model=self._model).set(level.spool_bytes)
+        gauge("homeostat_journal_memory_bytes", model=self._model).set(level.memory_bytes)
         age = (now - level.oldest).total_seconds() if level.oldest else 0.0
         gauge("homeostat_journal_lag_seconds", model=self._model).set(max(0.0, age))
-        self._received.set(level.received)
-        self._stored.set(level.stored)
-        self._failed.set(level.errors)
-
-    def _code(self, status: int) -> Counter:
-        counter = self._by_code.get(status)
-        if counter is None:
-            counter = self._by_code[status] = self._instruments.counter(
-                "homeostat_requests_total", model=self._model, code=str(status)
-            )
-        return counter
-
-    def _class(self, name: str) -> Counter:
-        counter = self._by_class.get(name)
-        if counter is None:
-            shown = name if len(self._by_class) < MOST_CLASSES else OTHER
-            counter = self._instruments.counter(
-                "homeostat_predictions_total", **{"model": self._model, "class": shown}
-            )
-            if shown is name:
-                self._by_class[name] = counter
-        return counter
-
-
-class _Total:
-    """A counter fed with a running total that somebody else keeps."""
-
-    def __init__(self, counter: Counter) -> None:
-        self._inc: Callable[[float], None] = counter.inc
-        self._seen = 0
-
-    def set(self, total: int) -> None:
-        if total > self._seen:
-            self._inc(total - self._seen)
-            self._seen = total
+        for field, total in self._journal.items():
+            total.set(getattr(level, field))
+        for tally in (self._by_code, self._rows, self._by_class, *self._spreads):
+            if tally is not None:
+                tally.pour()
