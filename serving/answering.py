@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
@@ -11,7 +12,7 @@ from typing import Any, Protocol
 import msgspec
 import numpy as np
 
-from homeostat.errors import HomeostatError, JournalUnavailable, ModelError
+from homeostat.errors import HomeostatError, InputError, JournalUnavailable, ModelError
 from homeostat.identifiers import uuid7_batch
 from homeostat.journal.batch import PredictionBatch
 from homeostat.model_runtime.contract import Batch, LoadedModel, Outputs
@@ -23,12 +24,13 @@ log = logging.getLogger(__name__)
 
 Result = bytes | HomeostatError
 _encode = msgspec.json.Encoder().encode
+TELL_EVERY = 10.0  # seconds between two lines about a journal that does not take predictions
 
 
 class Journalling(Protocol):
     """The part of JournalWriter that the hot path needs."""
 
-    def append(self, batch: PredictionBatch) -> None: ...
+    def append(self, batch: PredictionBatch, wait: float = 0.0) -> None: ...
 
 
 class Answer(msgspec.Struct, omit_defaults=True):
@@ -64,33 +66,38 @@ class Answering:
         self._categories = frozenset(
             feature.name for feature in model.spec.features if feature.kind is FeatureKind.CATEGORY
         )
-        self._journal_failed = False
+        self._told_at = -math.inf
         self._model_raw = msgspec.Raw(_encode(model.spec.model))
         self._version_raw = msgspec.Raw(_encode(model.spec.version))
         classes = model.spec.classes
         self._classes_raw = msgspec.Raw(_encode(classes)) if classes else None
 
-    def answer(self, requests: Sequence[Rows]) -> list[Result]:
-        """One result a request, in order. A request that fails does not fail its neighbours."""
+    def answer(self, requests: Sequence[Rows], wait: float = 0.0) -> list[Result]:
+        """One result a request, in order. A request that fails does not fail its neighbours.
+
+        `wait`: how many seconds the calling thread may be held up until the journal has room.
+        """
         try:
-            return list(self._answer_together(requests))
+            return list(self._answer_together(requests, wait))
         except JournalUnavailable as error:
             return [error] * len(requests)
         except Exception as error:
             if len(requests) > 1:
                 return list(chain.from_iterable(self.answer([request]) for request in requests))
+            if isinstance(error, InputError):  # of the journal: rows that it cannot write down
+                return [error]
             if not isinstance(error, ModelError):
                 log.exception("version %s failed", self._model.spec.version)
             return [ModelError(f"version {self._model.spec.version} did not answer: {error}")]
 
-    def _answer_together(self, requests: Sequence[Rows]) -> list[bytes]:
+    def _answer_together(self, requests: Sequence[Rows], wait: float) -> list[bytes]:
         started = time.perf_counter()
         rows = requests[0] if len(requests) == 1 else join(requests)
         outputs = self._predict(rows)
         check_finite(outputs)
         seconds = time.perf_counter() - started
         ids = _ids(requests, rows.count)
-        self._log(rows, ids, outputs, seconds)
+        self._log(rows, ids, outputs, seconds, wait)
         self._measuring.batch(self._model.spec.version, rows.count, seconds, outputs.predictions)
         return self._encoded(requests, ids, outputs)
 
@@ -108,7 +115,9 @@ class Answering:
             _joined([part.embedding for part in parts]),
         )
 
-    def _log(self, rows: Rows, ids: Sequence[str], outputs: Outputs, seconds: float) -> None:
+    def _log(
+        self, rows: Rows, ids: Sequence[str], outputs: Outputs, seconds: float, wait: float
+    ) -> None:
         batch = PredictionBatch(
             ids=ids,
             time_us=self._now_us(),
@@ -125,14 +134,18 @@ class Answering:
             latency_us=int(seconds * 1e6),
         )
         try:
-            self._journal.append(batch)
-            self._journal_failed = False
+            self._journal.append(batch, wait)
         except Exception as error:
-            if not self._journal_failed:  # once, not once a batch
-                log.error("the journal does not take predictions: %s", error)
-            self._journal_failed = True
+            self._tell(error)
             if self._must_log:
-                raise JournalUnavailable(f"the prediction could not be logged: {error}") from error
+                raise
+            self._measuring.unlogged(rows.count)
+
+    def _tell(self, error: Exception) -> None:
+        now = time.monotonic()
+        if now - self._told_at >= TELL_EVERY:
+            self._told_at = now
+            log.error("the journal does not take predictions: %s", error)
 
     def _encoded(
         self, requests: Sequence[Rows], ids: Sequence[str], outputs: Outputs

@@ -1,45 +1,62 @@
 """Requests that arrive together are answered together: one call of the model for all of them.
 
 There is no timer: what has arrived within one turn of the event loop forms a batch, so that nobody
-waits on an idle server, and a slow model finds all that came while it was busy.
+waits on an idle server, and a slow model finds all that came while it was busy. What finds no room
+in the prediction log waits here, in its place in the queue, and is tried again from a thread.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from homeostat.errors import HomeostatError
+import msgspec
+
+from homeostat.errors import HomeostatError, JournalUnavailable
 from serving.answering import Result
 from serving.parsing import Rows
 from serving.problem import Overloaded, TooLarge
 
-Waiting = tuple[Rows, asyncio.Future[bytes]]
+PAUSE = 0.05  # seconds between two tries of what the journal does not take
+
+
+class Waiting(msgspec.Struct):
+    """A request in the queue."""
+
+    rows: Rows
+    future: asyncio.Future[bytes]
+    until: float = math.inf  # when it has waited for the journal long enough, if it has to
 
 
 class Batcher:
     """The queue before one loaded version, used from the event loop's thread alone.
 
-    A queue belongs to a version, so an answer never mixes two.
+    A queue belongs to a version, so an answer never mixes two. `patience` is how many seconds a
+    request waits for a journal that has no room for its rows, before it is told so.
     """
 
     def __init__(
         self,
-        answer: Callable[[Sequence[Rows]], list[Result]],
+        answer: Callable[[Sequence[Rows], float], list[Result]],
         *,
         blocking: bool,
         max_batch_rows: int,
         max_queued_rows: int,
+        patience: float,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._answer = answer
+        self._blocking = blocking
         self._max_batch_rows = max_batch_rows
         self._max_queued_rows = max_queued_rows
+        self._patience = patience
         self._loop = loop
-        self._thread = ThreadPoolExecutor(1, "model") if blocking else None
+        self._thread = ThreadPoolExecutor(1, "model")  # starts none before it is used
         self._pending: deque[Waiting] = deque()
+        self._no_room = False  # at the last try
         self._busy = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -53,9 +70,13 @@ class Batcher:
                 "(serving.max_queued_rows)"
             )
         if self.waiting_rows + rows.count > self._max_queued_rows:
-            raise Overloaded(f"{self.waiting_rows} rows wait for the model already; try again")
+            what = "room in the prediction log" if self._no_room else "the model"
+            raise Overloaded(f"{self.waiting_rows} rows wait for {what} already; try again")
         future: asyncio.Future[bytes] = self._loop.create_future()
-        self._pending.append((rows, future))
+        waiting = Waiting(rows, future)
+        if self._no_room:
+            waiting.until = self._loop.time() + self._patience
+        self._pending.append(waiting)
         self.waiting_rows += rows.count
         if not self._busy:
             self._busy = True
@@ -69,16 +90,16 @@ class Batcher:
 
     async def close(self) -> None:
         await self.drained()
-        if self._thread is not None:
-            self._thread.shutdown(wait=False)
+        self._thread.shutdown(wait=False)
 
     def _turn(self) -> None:
         batch = self._take()
-        requests = [rows for rows, _ in batch]
-        if self._thread is None:
-            self._finish(batch, self._answer(requests))
+        requests = [waiting.rows for waiting in batch]
+        if not (self._blocking or self._no_room):
+            self._finish(batch, self._answer(requests, 0.0))
             return
-        running = self._loop.run_in_executor(self._thread, self._answer, requests)
+        wait = max(0.0, batch[0].until - self._loop.time()) if self._no_room else 0.0
+        running = self._loop.run_in_executor(self._thread, self._answer, requests, wait)
         running.add_done_callback(lambda done: self._finish(batch, done.result()))
 
     def _take(self) -> list[Waiting]:
@@ -86,7 +107,7 @@ class Batcher:
         pending, count = self._pending, 0
         batch: list[Waiting] = []
         while pending:
-            rows = pending[0][0].count
+            rows = pending[0].rows.count
             if batch and count + rows > self._max_batch_rows:
                 break
             count += rows
@@ -94,16 +115,49 @@ class Batcher:
         return batch
 
     def _finish(self, batch: Sequence[Waiting], results: Sequence[Result]) -> None:
-        for (rows, future), result in zip(batch, results, strict=True):
-            self.waiting_rows -= rows.count
-            if future.done():  # its caller is gone
-                continue
-            if isinstance(result, HomeostatError):
-                future.set_exception(result)
+        refused: JournalUnavailable | None = None
+        held: list[Waiting] = []
+        for waiting, result in zip(batch, results, strict=True):
+            if not isinstance(result, HomeostatError):
+                self._settle(waiting, result)
+            elif self._patience and isinstance(result, JournalUnavailable):
+                held.append(waiting)
+                refused = result
             else:
-                future.set_result(result)
-        if self._pending:
-            self._loop.call_soon(self._turn)
+                self._settle(waiting, result)
+        if refused is not None:
+            self._hold(held, refused)
+            return
+        self._no_room = False
+        self._go_on()
+
+    def _hold(self, held: Sequence[Waiting], refused: JournalUnavailable) -> None:
+        """Let what the journal refused wait for the next try, unless its time is over by then."""
+        pending, now = self._pending, self._loop.time()
+        pause = PAUSE if self._no_room else 0.0  # the first try of a thread comes at once
+        pending.extendleft(reversed(held))
+        if not self._no_room:
+            self._no_room = True
+            for waiting in pending:
+                waiting.until = min(waiting.until, now + self._patience)
+        while pending and pending[0].until <= now + pause:
+            self._settle(pending.popleft(), refused)
+        self._go_on(pause)
+
+    def _settle(self, waiting: Waiting, result: Result) -> None:
+        self.waiting_rows -= waiting.rows.count
+        if waiting.future.done():  # its caller is gone
+            return
+        if isinstance(result, HomeostatError):
+            waiting.future.set_exception(result)
         else:
+            waiting.future.set_result(result)
+
+    def _go_on(self, pause: float = 0.0) -> None:
+        if not self._pending:
             self._busy = False
             self._idle.set()
+        elif pause:
+            self._loop.call_later(pause, self._turn)
+        else:
+            self._loop.call_soon(self._turn)

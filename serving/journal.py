@@ -8,6 +8,9 @@ from pathlib import Path
 
 from homeostat.identifiers import uuid7
 from homeostat.jobs import write_atomically
+from homeostat.journal.hash_key import read_hash_key
+from homeostat.journal.limits import Limits
+from homeostat.journal.recording import Recording
 from homeostat.journal.writer import JournalWriter
 from homeostat.settings import Settings
 
@@ -25,6 +28,16 @@ def journal_writer(settings: Settings, environ: Mapping[str, str]) -> JournalWri
         commit_every=journal.commit_every,
         commit_bytes=int(journal.commit_bytes),
         clock=lambda: datetime.now(UTC),
+        limits=Limits(
+            memory=int(journal.memory), spool=int(journal.spool), when_full=journal.when_full
+        ),
+        recording=Recording(
+            sample=journal.sample,
+            inputs=journal.inputs,
+            redact=frozenset(journal.redact),
+            hash=frozenset(journal.hash),
+            hash_key=read_hash_key(settings, environ) or b"",
+        ),
     )
 
 

@@ -11,6 +11,8 @@ from homeostat.errors import (
     AuthError,
     HomeostatError,
     InputError,
+    JournalFull,
+    JournalUnavailable,
     ModelError,
     NotReady,
     Unavailable,
@@ -89,6 +91,10 @@ def problem_of(error: HomeostatError) -> Problem:
             status, kind = error.status, _kind(error.status)
         case NotReady():
             status, kind, retry_after = 503, "not-ready", RETRY_AFTER
+        case JournalFull():
+            status, kind, retry_after = 503, "journal-full", RETRY_AFTER
+        case JournalUnavailable():
+            status, kind, retry_after = 503, "journal-unavailable", RETRY_AFTER
         case Unavailable():
             status, kind, retry_after = 503, "unavailable", RETRY_AFTER
         case ModelError():

@@ -74,21 +74,23 @@ class ServedModel:
 
     def wrap(self, ref: VersionRef, model: LoadedModel, load_seconds: float) -> Version:
         """A loaded model with a queue and a reader of its own, ready to be swapped in."""
-        serving = self.settings.serving
-        durability = self.settings.journal.durability
+        serving, journal = self.settings.serving, self.settings.journal
+        must_log = journal.when_full == "block"
         answering = Answering(
             model,
             self.journal,
             self.measuring,
-            must_log=durability != "async",
+            must_log=must_log,
             max_batch_rows=serving.max_batch_rows,
             now_us=self._now_us,
         )
         batcher = Batcher(
             answering.answer,
-            blocking=model.blocking or durability == "sync",  # fsync would hold up the event loop
+            # fsync would hold up the event loop
+            blocking=model.blocking or journal.durability == "sync",
             max_batch_rows=serving.max_batch_rows,
             max_queued_rows=serving.max_queued_rows,
+            patience=journal.block_for.total_seconds() if must_log else 0.0,
             loop=asyncio.get_running_loop(),
         )
         return Version(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,13 +14,13 @@ from serving_kit import CLASSES
 
 from homeostat.auth import Keyring
 from homeostat.errors import HomeostatError, JournalUnavailable, ModelError
-from homeostat.journal.writer import JournalWriter
 from homeostat.metrics import Instruments
 from homeostat.model_runtime.contract import LoadedModel
 from homeostat.model_runtime.loading import load as load_model
 from homeostat.records import Feature, ModelSpec, Task, VersionRef
 from homeostat.registry.cache import model_folder
 from homeostat.settings import load
+from serving.journal import journal_writer
 from serving.measuring import Measuring
 from serving.problem import Overloaded, TooLarge
 from serving.served_model import ServedModel, Version
@@ -66,26 +65,17 @@ def fragile(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
     return load_model(entry, spec, embedding=None, classes=CLASSES, threads=1)
 
 
-def served(folder: Path, durability: str) -> ServedModel:
+def served(folder: Path, journal: str = "") -> ServedModel:
+    """`journal`: lines of that section of its settings."""
     (folder / "homeostat.toml").write_text(
-        f'[model]\nname = "words"\n[journal]\ndurability = "{durability}"\n'
+        f'[model]\nname = "words"\n[journal]\ncommit_every = "1h"\n{journal}\n'
         "[serving]\nmax_batch_rows = 4\nmax_queued_rows = 20\n"
     )
     settings = load(folder, {})
     return ServedModel(
         settings=settings,
         keys=Keyring(),
-        journal=JournalWriter(
-            url=settings.journal_path,
-            spool=settings.spool_path,
-            model="words",
-            task=Task.CLASSIFICATION,
-            writer_id="test",
-            durability=durability,
-            commit_every=timedelta(hours=1),
-            commit_bytes=10**9,
-            clock=lambda: datetime.now(UTC),
-        ),
+        journal=journal_writer(settings, {}),
         measuring=Measuring(Instruments("server", CollectorRegistry()), "words", classes=True),
         now_us=lambda: 1_700_000_000_000_000,
     )
@@ -120,7 +110,7 @@ def test_a_row_the_model_fails_on_fails_its_caller_alone(
     tmp_path: Path, fragile: LoadedModel, durability: str
 ) -> None:
     """The neighbours in the batch are answered and logged, the failed rows are not."""
-    model = served(tmp_path, durability)
+    model = served(tmp_path, f'durability = "{durability}"')
     model.journal.start()
     good, unknown, not_a_number = [[1, 2]], [[1, WORDS + 5]], [[1, WORDS - 1]]
     answers = answers_of(model, fragile, [good, unknown, good, not_a_number, good])
@@ -132,7 +122,7 @@ def test_a_row_the_model_fails_on_fails_its_caller_alone(
 
 def test_answers_keep_their_callers_across_batches(tmp_path: Path, fragile: LoadedModel) -> None:
     """Requests of different sizes, one of them larger than a batch."""
-    model = served(tmp_path, "spool")
+    model = served(tmp_path)
     model.journal.start()
     requests = [[[i % 9, j % 9] for j in range(size)] for i, size in enumerate((1, 3, 2, 9, 1, 4))]
     together = answers_of(model, fragile, requests)
@@ -147,7 +137,7 @@ def test_answers_keep_their_callers_across_batches(tmp_path: Path, fragile: Load
 
 def test_what_cannot_wait_is_told_at_once(tmp_path: Path, fragile: LoadedModel) -> None:
     """Past the limit callers are sent away; afterwards there is room again."""
-    model = served(tmp_path, "spool")
+    model = served(tmp_path)
     model.journal.start()
 
     async def run() -> None:
@@ -166,11 +156,12 @@ def test_what_cannot_wait_is_told_at_once(tmp_path: Path, fragile: LoadedModel) 
     model.journal.close()
 
 
-@pytest.mark.parametrize(("durability", "kind"), [("spool", JournalUnavailable), ("async", dict)])
+@pytest.mark.parametrize(("when_full", "kind"), [("block", JournalUnavailable), ("drop", dict)])
 def test_an_answer_that_cannot_be_logged(
-    tmp_path: Path, fragile: LoadedModel, durability: str, kind: type
+    tmp_path: Path, fragile: LoadedModel, when_full: str, kind: type
 ) -> None:
     """Goes out only where the settings let rows be lost."""
-    model = served(tmp_path, durability)  # its journal was never started: it takes nothing
+    model = served(tmp_path, f'when_full = "{when_full}"\nblock_for = "100ms"')
+    # its journal was never started: it takes nothing
     answers = answers_of(model, fragile, [[[1, 2]], [[3, 4]]])
     assert [type(answer) for answer in answers] == [kind, kind]
