@@ -103,6 +103,29 @@ class GateResult:
     report: GateReport
 
 
+@dataclass(frozen=True, kw_only=True)
+class UpkeepJob:
+    """python -m homeostat.journal upkeep FOLDER -> UpkeepResult"""
+
+    project: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpkeepResult:
+    """What was done to the log's tables, and how large they are now."""
+
+    expired_days: tuple[str, ...]
+    expired_rows: int
+    files_replaced: int  # small ones, by files_written large ones
+    files_written: int
+    files_removed: int  # from the disk: replaced long enough ago, or left by a commit cut off
+    bytes_removed: int
+    rows: int
+    files: int
+    bytes: int  # of all tables
+    seconds: float
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """All of it or nothing, even when killed or when the power goes."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")

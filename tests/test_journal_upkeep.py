@@ -3,22 +3,40 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
-from collections.abc import Sequence
+import shutil
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
-from journal_kit import EVER, NOON, PIXELS, column_rows, open_journal, open_writer, tensor_rows
+from journal_kit import (
+    EVER,
+    NOON,
+    PIXELS,
+    SteppingClock,
+    column_rows,
+    ids_of,
+    label,
+    open_journal,
+    open_writer,
+    tensor_rows,
+)
 from test_journal_crash import acknowledged, child, stored, until_killed
 
-from homeostat.journal import compaction, tables
-from homeostat.journal.files import TableFile, files_of
+from homeostat.journal import compaction, retention, tables, upkeep
+from homeostat.journal.files import TableFile, files_in, files_of
 from homeostat.records import Task
 
 DAY = NOON.replace(hour=0)
 LATER = NOON + timedelta(days=2)
+TASK = Task.CLASSIFICATION
+KEEPING = upkeep.Keeping(keep=timedelta(days=3), keep_bytes=None, keep_deleted=timedelta(hours=24))
 
 COMPACTOR = """
 import sys
@@ -38,7 +56,7 @@ for count in range(10_000):
 
 
 def predictions(folder: Path) -> tables.TableRef:
-    return tables.predictions(str(folder / "journal"), "digits", Task.CLASSIFICATION)
+    return tables.predictions(str(folder / "journal"), "digits", TASK)
 
 
 def fill(folder: Path, moments: Sequence[datetime], *, each: int = 10) -> list[str]:
@@ -176,3 +194,148 @@ def test_killed_in_the_middle_a_compaction_leaves_the_table_right(tmp_path: Path
     compaction.compact(predictions(tmp_path), "time", now=LATER)
     assert stored(tmp_path) == found
     assert len(DeltaTable(tmp_path / "journal/digits/predictions").file_uris()) == 1
+
+
+def days_of(folder: Path, table: str = "predictions") -> set[str]:
+    handle = DeltaTable(folder / "journal/digits" / table)
+    return {part["date"] for part in handle.partitions()}
+
+
+def days_back(count: int) -> datetime:
+    return NOON - timedelta(days=count)
+
+
+def test_old_days_go_with_their_labels_and_what_was_put_aside(tmp_path: Path) -> None:
+    """Whole days older than `keep`; a label stays while its prediction does."""
+    clock = SteppingClock(days_back(10))
+    writer = open_writer(tmp_path, clock=clock)
+    for back in range(10, -1, -1):
+        clock.now = days_back(back)
+        writer.append(tensor_rows([f"back-{back}"], clock.now))
+        writer.label([label(f"back-{back}", "7", clock.now)])
+        writer.label([label(f"back-{back + 1}", "8", clock.now)])  # a day later, as corrections do
+        writer.flush()
+    writer.close()
+    journal = open_journal(tmp_path)
+    journal.quarantine(["back-9"], "bug", key="old", now=days_back(9))
+    journal.quarantine(["back-2"], "bug", key="new", now=days_back(2))
+    refs, keeping = upkeep.tables_of(str(tmp_path / "journal"), "digits", TASK), KEEPING
+    would = upkeep.expire(refs, keeping, now=NOON, dry_run=True)
+    assert len(days_of(tmp_path)) == 11
+    done = upkeep.expire(refs, keeping, now=NOON)
+    assert would == done
+    assert (len(done.days), done.rows, done.labels) == (7, 7, 12)
+    window = open_journal(tmp_path).window(*EVER, PIXELS, quarantined=True)
+    assert sorted(ids_of(window)) == ["back-0", "back-1", "back-2", "back-3"]
+    assert window["_label"].to_pylist() == ["8", "8", "8", "7"]
+    assert stored(tmp_path, "quarantine") == {"back-2": 1}
+    assert upkeep.expire(refs, keeping, now=NOON).days == ()
+
+
+def test_the_oldest_days_go_where_the_tables_are_too_large(tmp_path: Path) -> None:
+    """Oldest first until the rest fits; today's rows stay, however many."""
+    moments = [days_back(back) for back in range(5, -1, -1)]
+    fill(tmp_path, moments, each=50)
+    refs = upkeep.tables_of(str(tmp_path / "journal"), "digits", TASK)
+    size = sum(file.bytes for file in files_in(refs["predictions"], "time")[-2:])
+    two_days = replace(KEEPING, keep=timedelta(0), keep_bytes=size)
+    assert upkeep.expire(refs, two_days, now=NOON).days == tuple(
+        f"{moment:%F}" for moment in moments[:4]
+    )
+    nothing = replace(two_days, keep_bytes=1)
+    assert upkeep.expire(refs, nothing, now=NOON).days == (f"{moments[4]:%F}",)
+    assert days_of(tmp_path) == {f"{NOON:%F}"}
+
+
+def test_replaced_files_go_after_their_time(tmp_path: Path) -> None:
+    """And what a commit that was cut off left behind; a file that may still be committed stays."""
+    fill(tmp_path, quarters(count=12))
+    table = predictions(tmp_path)
+    compaction.compact(table, "time", now=NOON)
+    folder = tmp_path / "journal/digits/predictions"
+    (kept,) = folder.rglob("*.zstd.parquet")
+    young, old = kept.with_name("young.parquet"), kept.with_name("old.parquet")
+    for orphan in (young, old):
+        shutil.copy(kept, orphan)
+    os.utime(old, (time.time() - 7200, time.time() - 7200))
+    assert retention.vacuum(table, keep_deleted=timedelta(hours=24)).files == 0
+    assert retention.vacuum(table, keep_deleted=timedelta(0), dry_run=True).files == 13
+    swept = retention.vacuum(table, keep_deleted=timedelta(0))
+    assert swept.files == 13
+    assert swept.bytes > kept.stat().st_size
+    assert sorted(folder.rglob("*.parquet")) == sorted([kept, young])
+    assert len(open_journal(tmp_path).window(*EVER, PIXELS)) == 120
+
+
+def test_upkeep_forgets_no_writer(tmp_path: Path) -> None:
+    """After compaction, vacuum, a checkpoint and the end of the log's old entries a segment that
+    was committed before is still known, and stored once."""
+    kept = tmp_path / "kept"
+    writer = open_writer(tmp_path)
+    writer.append(tensor_rows(["a", "b"]))
+    writer.label([label("a", "7")])
+    shutil.copytree(tmp_path / "spool/digits/server-1", kept)
+    writer.flush()
+    ids = ["a", "b"]
+    for number in range(12):
+        ids.append(f"row-{number}")
+        writer.append(tensor_rows(ids[-1:]))
+        writer.flush()
+    writer.close()
+    url = str(tmp_path / "journal")
+    result = upkeep.upkeep(url, "digits", TASK, KEEPING, now=NOON)
+    assert (result.files_replaced, result.files_written, result.files) == (13, 1, 1)
+    log = tmp_path / "journal/digits/predictions/_delta_log"
+    for entry in log.iterdir():
+        os.utime(entry, (time.time() - 10 * 86_400,) * 2)
+    upkeep.upkeep(url, "digits", TASK, KEEPING, now=NOON)
+    assert len(list(log.glob("*.json"))) < 3, "old entries of the log are gone"
+    for segment in kept.glob("*.arrows"):
+        shutil.copy(segment, tmp_path / "spool/digits/server-1")
+    open_writer(tmp_path).close()
+    assert stored(tmp_path) == dict.fromkeys(ids, 1)
+    assert stored(tmp_path, "labels") == {"a": 1}
+
+
+def test_rows_come_in_and_are_read_while_the_tables_are_kept(tmp_path: Path) -> None:
+    """Writers, a reader and an upkeep that removes replaced files at once, all at the same time."""
+    url, stop = str(tmp_path / "journal"), threading.Event()
+    troubles: list[BaseException] = []
+    keeping = replace(KEEPING, keep_deleted=timedelta(0))
+    refs = upkeep.tables_of(url, "digits", TASK)
+
+    def until_stopped(work: Callable[[], object]) -> threading.Thread:
+        def run() -> None:
+            try:
+                while not stop.is_set():
+                    work()
+            except BaseException as trouble:  # noqa: BLE001 - shown by the assertion
+                troubles.append(trouble)
+
+        return threading.Thread(target=run)
+
+    def read() -> None:
+        ids = ids_of(open_journal(tmp_path).window(*EVER, PIXELS))
+        assert len(ids) == len(set(ids))
+
+    def keep() -> None:
+        compaction.compact(refs["predictions"], "time", now=LATER)
+        upkeep.upkeep(url, "digits", TASK, keeping, now=NOON)
+
+    threads = [until_stopped(read), until_stopped(keep)]
+    writers = [open_writer(tmp_path, writer_id=f"server-{n}") for n in range(2)]
+    ids = []
+    for thread in threads:
+        thread.start()
+    for number in range(60):
+        for at, writer in enumerate(writers):
+            ids.append(f"{at}-{number}")
+            writer.append(tensor_rows(ids[-1:]))
+            writer.flush()
+    stop.set()
+    for thread in threads:
+        thread.join()
+    for writer in writers:
+        writer.close()
+    assert troubles == []
+    assert stored(tmp_path) == dict.fromkeys(ids, 1)

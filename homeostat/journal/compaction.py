@@ -20,7 +20,7 @@ from deltalake import WriterProperties
 from deltalake.exceptions import CommitFailedError, DeltaError
 
 from homeostat.journal.commits import sync_commits
-from homeostat.journal.files import Progress, TableFile, files_of, silent
+from homeostat.journal.files import Progress, TableFile, files_in, silent
 from homeostat.journal.tables import TableRef, open_table, reaching
 
 logger = logging.getLogger(__name__)
@@ -120,11 +120,7 @@ def disorder(files: Sequence[TableFile]) -> float:
 
 
 def _planned(table: TableRef, time_column: str, now: datetime, target: int) -> Plan:
-    handle = open_table(table)
-    if handle is None:
-        return Plan()
-    with reaching(table):
-        return plan(files_of(handle, time_column), now=now, target=target)
+    return plan(files_in(table, time_column), now=now, target=target)
 
 
 def _rewrite(table: TableRef, day: str, *, by_time: str | None, target: int) -> tuple[int, int]:

@@ -10,6 +10,8 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
+from homeostat.journal.tables import TableRef, open_table, reaching
+
 # What is being done, how much of it is done, and how much there is of it.
 Progress = Callable[[str, int, int], None]
 
@@ -26,6 +28,15 @@ class TableFile:
     rows: int
     start: datetime | None = None  # of its rows, to the millisecond below
     end: datetime | None = None
+
+
+def files_in(table: TableRef, time_column: str) -> tuple[TableFile, ...]:
+    """None for a table that is not there yet. Raises JournalUnavailable."""
+    handle = open_table(table)
+    if handle is None:
+        return ()
+    with reaching(table):
+        return files_of(handle, time_column)
 
 
 def files_of(handle: Any, time_column: str) -> tuple[TableFile, ...]:

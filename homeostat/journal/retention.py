@@ -1,0 +1,174 @@
+"""What is old enough to go: whole days of rows, and files that were replaced.
+
+A day is deleted by its partition, which rewrites nothing. Labels lie by the day they arrived, and
+none arrives before its prediction: one that came within the days that stay is kept.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pyarrow.compute as pc
+import pyarrow.fs as pafs
+from deltalake.exceptions import CommitFailedError
+
+from homeostat.errors import JournalUnavailable
+from homeostat.journal import storage
+from homeostat.journal.files import TableFile, files_in
+from homeostat.journal.scan import column
+from homeostat.journal.tables import TableRef, open_table, reaching
+
+ATTEMPTS = 20  # of a deletion that others were faster than
+CLOCKS = timedelta(days=1)  # a label's day may come before its prediction's, by two clocks
+UNFINISHED = 1  # hours a file without a commit is left alone: its writer may still be at it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expired:
+    """Days of predictions that went, with the labels of that time."""
+
+    days: tuple[str, ...] = ()
+    rows: int = 0
+    labels: int = 0
+    bytes: int = 0  # until the vacuum they stay on the disk
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vacuumed:
+    files: int = 0
+    bytes: int = 0
+
+
+def first_kept(
+    predictions: Sequence[TableFile],
+    labels: Sequence[TableFile],
+    *,
+    now: datetime,
+    keep: timedelta,
+    keep_bytes: int | None,
+) -> str:
+    """The first day that stays: by age, then by size. Today's rows always do."""
+    today = _day(now)
+    first = _day(now - keep) if keep > timedelta(0) else ""
+    if keep_bytes is None:
+        return first
+    days = sorted({file.day for file in predictions if file.day >= first} | {today})
+    for day in days:
+        left = sum(file.bytes for file in predictions if file.day >= day)
+        left += sum(file.bytes for file in labels if file.day >= _before(day))
+        if left <= keep_bytes or day >= today:
+            return max(first, day) if day > days[0] else first
+    return first
+
+
+def expire(
+    predictions: TableRef,
+    labels: TableRef,
+    quarantine: TableRef,
+    *,
+    now: datetime,
+    keep: timedelta,
+    keep_bytes: int | None = None,
+    dry_run: bool = False,
+) -> Expired:
+    """Delete the days before the first that stays. Raises JournalUnavailable."""
+    rows, labelled = files_in(predictions, "time"), files_in(labels, "received")
+    first = first_kept(rows, labelled, now=now, keep=keep, keep_bytes=keep_bytes)
+    if not first:
+        return Expired()
+    old = [file for file in rows if file.day < first]
+    old_labels = [file for file in labelled if file.day < _before(first)]
+    if not dry_run:
+        if old:
+            delete(predictions, f"date < '{first}'")
+        if old_labels:
+            delete(labels, f"date < '{_before(first)}'")
+        _expire_quarantine(quarantine, datetime.fromisoformat(first).replace(tzinfo=UTC))
+    return Expired(
+        days=tuple(sorted({file.day for file in old})),
+        rows=sum(file.rows for file in old),
+        labels=sum(file.rows for file in old_labels),
+        bytes=sum(file.bytes for file in (*old, *old_labels)),
+    )
+
+
+def delete(table: TableRef, predicate: str, **more: Any) -> int:
+    """Delete rows by an SQL predicate, however often others are faster; how many they were."""
+    for attempt in range(ATTEMPTS):
+        handle = open_table(table)
+        if handle is None:
+            return 0
+        with reaching(table):
+            try:
+                return int(handle.delete(predicate, **more).get("num_deleted_rows") or 0)
+            except CommitFailedError:
+                time.sleep(0.05 * attempt)
+    raise JournalUnavailable(f"{table.url}: others were faster {ATTEMPTS} times in a row")
+
+
+def vacuum(table: TableRef, *, keep_deleted: timedelta, dry_run: bool = False) -> Vacuumed:
+    """Remove files that were replaced before `keep_deleted` (in whole hours, rounded up), and what
+    commits that were cut off left behind. Raises JournalUnavailable."""
+    handle = open_table(table)
+    if handle is None:
+        return Vacuumed()
+    hours = math.ceil(keep_deleted / timedelta(hours=1))
+    with reaching(table):
+        lost = _vacuum(handle, max(hours, UNFINISHED), dry_run=True, full=True)
+        replaced = _vacuum(handle, hours, dry_run=True, full=False)
+        sizes = _sizes(table, {*lost, *replaced})
+        if not dry_run:
+            if replaced:
+                _vacuum(handle, hours, dry_run=False, full=False)
+            if set(lost) - set(replaced):
+                _vacuum(handle, max(hours, UNFINISHED), dry_run=False, full=True)
+    return Vacuumed(files=len(sizes), bytes=sum(sizes))
+
+
+def timestamp(moment: datetime) -> str:
+    """As SQL, in the type of our columns: any other cannot be compared with them."""
+    text = moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds")
+    return f"arrow_cast('{text}', 'Timestamp(Microsecond, Some(\"UTC\"))')"
+
+
+def _vacuum(handle: Any, hours: int, *, dry_run: bool, full: bool) -> list[str]:
+    found: list[str] = handle.vacuum(
+        retention_hours=hours, dry_run=dry_run, full=full, enforce_retention_duration=False
+    )
+    return found
+
+
+def _sizes(table: TableRef, paths: set[str]) -> list[int]:
+    """Of those that are still there."""
+    if not paths:
+        return []
+    found = storage.filesystem(table.url).get_file_info(sorted(paths))
+    return [info.size or 0 for info in found if info.type is pafs.FileType.File]
+
+
+def _expire_quarantine(table: TableRef, before: datetime) -> None:
+    """Rows are put aside after they were predicted: what was decided before the first day that
+    stays is about rows that are gone, unless it is a range of time that reaches further."""
+    handle = open_table(table)
+    if handle is None:
+        return
+    moment = timestamp(before)
+    gone = f"time < {moment}"
+    if any(field.name == "end" for field in handle.schema().fields):
+        gone += f' AND ("end" IS NULL OR "end" < {moment})'
+    oldest = pc.min(column(table, "time")).as_py()
+    if oldest is not None and oldest < before:
+        delete(table, gone)
+
+
+def _before(day: str) -> str:
+    return (datetime.fromisoformat(day) - CLOCKS).date().isoformat()
+
+
+def _day(moment: datetime) -> str:
+    return moment.astimezone(UTC).date().isoformat()
