@@ -19,6 +19,7 @@ MODEL_DECLINED = "model.declined"  # a person turned a proposal away
 MODEL_PROMOTED = "model.promoted"
 MODEL_ADOPTED = "model.adopted"  # somebody moved the alias in MLflow by hand
 MODEL_ROLLED_BACK = "model.rolled_back"
+UPKEEP_FAILED = "journal.upkeep_failed"  # several times in a row: the disk will fill
 LOOP_PAUSED = "loop.paused"
 LOOP_RESUMED = "loop.resumed"
 LOOP_WAITING = "loop.waiting"
@@ -33,5 +34,6 @@ FOR_PEOPLE: tuple[str, ...] = (
     "retrain.failed",
     "gate.rejected",
     "model.*",
+    "journal.*",
     "loop.*",
 )

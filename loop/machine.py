@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from homeostat.errors import HomeostatError, Unavailable
 from homeostat.state import controls, runs
-from loop import checking, deciding, measuring, releasing, retraining, tidying
+from loop import checking, deciding, measuring, releasing, retraining, tidying, upkeeping
 from loop.context import Context
 from loop.holder import holder_name, is_dead
 
@@ -78,6 +78,7 @@ class Machine:
         newest = releasing.publish_rollout(context)
         if newest is not None and newest != rollout:
             self._mirrored_at = None
+        self._try("upkeep", lambda: upkeeping.advance(context, now))
         self._tidy(now)
         with context.state.begin() as tx:
             active = runs.active(tx, context.model) is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from homeostat.records import Decision, Rollout, Run, Verdict
+from homeostat.state.upkeeps import Upkeep
 from loop.context import Context
 
 SHOWN_COLUMNS = 20
@@ -44,6 +45,19 @@ def run_ended(context: Context, run: Run) -> None:
     if run.finished_at is not None:
         seconds = (run.finished_at - run.created_at).total_seconds()
         made.histogram("homeostat_run_seconds", model=model).observe(seconds)
+
+
+def kept(context: Context, upkeep: Upkeep) -> None:
+    """The log's tables as the last upkeep left them; set at every tick, for a restart."""
+    if upkeep.result is None or upkeep.done_at is None:
+        return
+    model, made, result = context.model, context.instruments, upkeep.result
+    made.gauge("homeostat_journal_table_bytes", model=model).set(result.bytes)
+    made.gauge("homeostat_journal_files", model=model).set(result.files)
+    made.gauge("homeostat_journal_rows", model=model).set(result.rows)
+    made.gauge("homeostat_last_upkeep_timestamp_seconds", model=model).set(
+        upkeep.done_at.timestamp()
+    )
 
 
 def standing(context: Context, rollout: Rollout | None, active: bool, paused: bool) -> None:

@@ -23,6 +23,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _work(spec: UpkeepJob) -> UpkeepResult:
+    os.nice(10)  # it yields to what serves
     from homeostat.journal.upkeep import keeping_of, upkeep
 
     chosen = settings.load(Path(spec.project), os.environ)

@@ -155,3 +155,15 @@ leases = Table(
     Column("epoch", Integer, nullable=False),
     Column("expires_at", UtcTime, nullable=False),
 )
+
+upkeeps = Table(
+    "upkeeps",
+    metadata,
+    Column("model", String(128), primary_key=True),
+    Column("ended_at", UtcTime, nullable=False),  # the last one, well or not; first: the loop began
+    Column("started_at", UtcTime),  # null while none is under way
+    Column("failures", Integer, nullable=False),  # in a row
+    Column("done_at", UtcTime),  # the last one that ended well
+    Column("result", Text),
+    Column("error", Text),
+)
