@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -339,6 +340,45 @@ def test_declared_metrics_are_exposed(server: Server) -> None:
         f'homeostat_predictions_total{{class="circle",model="{MODEL}"}}',
     ):
         assert line in text
+
+
+def values(server: Server) -> Counter[str]:
+    """What every series of /metrics says, by its name; classes together."""
+    found: Counter[str] = Counter()
+    for line in server.http.get("/metrics").text.splitlines():
+        if not line.startswith("#"):
+            series, _, value = line.rpartition(" ")
+            name, _, labels = series.partition("{")
+            found[name if "class=" in labels else f"{name}{{{labels}"] += float(value)
+    return found
+
+
+def test_metrics_count_every_request_and_row(server: Server) -> None:
+    """Also what is only added up between two scrapes."""
+    before = values(server)
+    for count in (1, 2, 4):
+        assert server.predict([ROW] * count).status_code == 200
+    assert server.predict([]).status_code == 422
+    after = values(server)
+    label = f'model="{MODEL}"'
+    expected = {
+        f'homeostat_requests_total{{code="200",{label}}}': 3,
+        f'homeostat_requests_total{{code="422",{label}}}': 1,
+        f"homeostat_request_seconds_count{{{label}}}": 3,
+        f'homeostat_request_seconds_bucket{{le="+Inf",{label}}}': 3,
+        f"homeostat_compute_seconds_count{{{label}}}": 3,
+        f"homeostat_batch_rows_count{{{label}}}": 3,
+        f"homeostat_batch_rows_sum{{{label}}}": 7,
+        f'homeostat_batch_rows_bucket{{le="1.0",{label}}}': 1,
+        f'homeostat_batch_rows_bucket{{le="2.0",{label}}}': 2,
+        f'homeostat_batch_rows_bucket{{le="4.0",{label}}}': 3,
+        f'homeostat_rows_total{{{label},version="1"}}': 7,
+        "homeostat_predictions_total": 7,
+        f"homeostat_journal_received_total{{{label}}}": 7,
+    }
+    assert {name: after[name] - before[name] for name in expected} == expected
+    total = f"homeostat_request_seconds_sum{{{label}}}"
+    assert after[total] > before[total]
 
 
 def test_every_other_path_answers_in_kind(server: Server) -> None:
