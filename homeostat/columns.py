@@ -16,6 +16,9 @@ EMBEDDING = "_embedding"
 ROLE = "_role"  # champion, challenger, shadow …
 KEY = "_key"  # the caller's own key of a row: a user, a device
 WEIGHT = "_weight"  # how many rows a row stands for: 1 / journal.sample at its time
+DESCRIPTORS = "_descriptors"  # six numbers in the place of the inputs; null where these are logged
+SOURCE = "_source"  # who gave a label
+NUMBER = "_number"  # a label's value as a number, null where it is none
 
 RESERVED = frozenset(
     {
@@ -30,5 +33,8 @@ RESERVED = frozenset(
         ROLE,
         KEY,
         WEIGHT,
+        DESCRIPTORS,
+        SOURCE,
+        NUMBER,
     }
 )

@@ -1,35 +1,40 @@
-"""Reading the prediction log: a window of rows with their labels, and what is put aside."""
+"""Reading the prediction log: windows of rows with their labels, and what is put aside."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from homeostat import columns as names
-from homeostat.journal import quarantine, rows, tables
-from homeostat.journal.commits import commit, committed
-from homeostat.journal.encoding import INPUT, column_of, encode_labels, microseconds
-from homeostat.journal.scan import column, moment, scan
-from homeostat.journal.tables import open_table, reaching
-from homeostat.records import Label, Task
+from homeostat.journal import acceptance, batches, label_join, ledger, quarantine, tables, windows
+from homeostat.journal.bounds import Bound
+from homeostat.journal.encoding import encode_labels, microseconds
+from homeostat.journal.ledger import Ledger
+from homeostat.journal.model_log import of_model
+from homeostat.journal.recording import Recording
+from homeostat.journal.request import Request
+from homeostat.journal.rows import integers, moment
+from homeostat.journal.snapshot import again
+from homeostat.journal.store import DeltaStore, Store
+from homeostat.labels import LABEL
+from homeostat.records import Label, ModelSpec, Task
 
-LABEL = "label"  # the name of the label that is compared with the prediction
-CLOCKS = timedelta(hours=1)  # how far the clocks of two machines may be apart
-VECTORS = {names.PROBABILITIES: "probabilities", names.EMBEDDING: "embedding"}
+VECTORS = (names.PROBABILITIES, names.EMBEDDING)
+FOREVER = datetime(9999, 12, 30, tzinfo=UTC)
 
 
 class Journal:
-    """The log of one model. Every call sees what is committed when it is made."""
+    """The log of one model. Every call sees what is committed when it is made.
 
-    def __init__(self, url: str, model: str, task: Task) -> None:
-        self._task = task
-        self._predictions = tables.predictions(url, model, task)
-        self._labels = tables.labels(url, model)
-        self._quarantine = tables.quarantine(url, model)
+    All calls raise JournalUnavailable where the tables' storage does not answer.
+    """
+
+    def __init__(self, url: str, model: str, task: Task, *, store: Store | None = None) -> None:
+        self._store: Store = DeltaStore() if store is None else store
+        self._log = of_model(self._store, url, model, task)
 
     def window(
         self,
@@ -38,137 +43,194 @@ class Journal:
         features: Sequence[str],
         *,
         versions: Sequence[str] = (),
+        roles: Sequence[str] = (),
+        where: Mapping[str, Collection[Any]] | None = None,
         embedding: bool = False,
+        also: Sequence[str] = (),
         quarantined: bool = False,
         limit: int | None = None,
+        weights: bool = False,
+        label: str = LABEL,
     ) -> Any:
         """Rows with start <= time < end as a pyarrow.Table, in time order.
 
-        Columns: the features under their own names, then those of homeostat.columns
-        (probabilities and embedding only if asked for). A tensor's features are told apart by
-        their order, so name all of them. With `limit`, the newest so many rows. Of rows with the
-        same id the newest counts. Rows in quarantine are left out unless asked for. Raises
-        JournalUnavailable; InputError where a tensor has another number of features.
+        Columns: the features under their own names, then those of homeostat.columns; of these
+        probabilities and embedding only with `embedding`, the role where `roles` are given, the
+        weight with `weights`, and KEY or DESCRIPTORS where named in `also`. A tensor's features
+        are told apart by their order, so name all of them; InputError where a tensor has another
+        number of features.
+
+        Without `roles`, every role but "shadow": a shadow's rows share their ids with the
+        champion's. `where` is a slice: values allowed, by feature. With `limit`, the newest so many
+        rows. Of rows with the same id the newest counts. Rows in quarantine are left out unless
+        asked for. Where rows were logged at several rates (journal.sample), those of higher rates
+        are thinned, so that every row stands for equally many; with `weights`, every row is there
+        and `_weight` says how many it stands for. `label` is the name of the labels joined.
         """
-        handle = open_table(self._predictions)
-        hidden = None if quarantined else quarantine.hidden_ids(self._quarantine)
-        if handle is not None and limit is not None:
-            # which rows they are, before all columns of every row are read
-            light = self._rows(handle, start, end, versions, ["prediction_id", "time"])
-            chosen = rows.newest_per_id(light, hidden=hidden, limit=limit)
-            times = rows.integers(light["time"])
-            start = moment(times[chosen[0]]) if len(chosen) else end
-        if handle is None:
-            found = self._predictions.schema.empty_table()
-        else:
-            wanted = [*self._predictions.schema.names, INPUT, *map(column_of, features)]
-            left_out = {
-                "model",
-                "date",
-                "role",
-                "key",
-                "latency_us",
-                "cached",
-                "weight",
-                "descriptors",
-            }
-            left_out |= set() if embedding else set(VECTORS.values())
-            wanted = [name for name in dict.fromkeys(wanted) if name not in left_out]
-            found = self._rows(handle, start, end, versions, wanted)
-            found = found.take(rows.newest_per_id(found, hidden=hidden, limit=limit))
-        return self._frame(found, features, start, VECTORS if embedding else {})
+        request = _request(
+            features, versions, roles, where, embedding, also, quarantined, weights, label
+        )
+        return again(lambda: windows.window(self._log, start, end, request, limit=limit))
+
+    def newest(
+        self,
+        count: int,
+        features: Sequence[str],
+        *,
+        before: datetime = FOREVER,
+        versions: Sequence[str] = (),
+        roles: Sequence[str] = (),
+        where: Mapping[str, Collection[Any]] | None = None,
+        embedding: bool = False,
+        also: Sequence[str] = (),
+        quarantined: bool = False,
+        weights: bool = False,
+        label: str = LABEL,
+    ) -> Any:
+        """The newest so many rows, as `window` gives them; only the newest files are read."""
+        request = _request(
+            features, versions, roles, where, embedding, also, quarantined, weights, label
+        )
+        return again(lambda: windows.newest(self._log, count, request, before=before))
+
+    def batches(
+        self,
+        start: datetime,
+        end: datetime,
+        features: Sequence[str],
+        *,
+        versions: Sequence[str] = (),
+        roles: Sequence[str] = (),
+        where: Mapping[str, Collection[Any]] | None = None,
+        embedding: bool = False,
+        also: Sequence[str] = (),
+        quarantined: bool = False,
+        weights: bool = False,
+        label: str = LABEL,
+        rows: int = 65_536,
+    ) -> Iterator[Any]:
+        """The rows of `window` as pyarrow.RecordBatches of at most `rows`, for windows larger than
+        memory: the same columns, in the same time order.
+
+        Held at once are eight bytes for each row of the window (which ids come twice) and the row
+        groups whose times overlap: a few of them in a table that upkeep looks after. A file that
+        is deleted meanwhile is no trouble; rows that are committed meanwhile may be missing.
+        """
+        request = _request(
+            features, versions, roles, where, embedding, also, quarantined, weights, label
+        )
+        return batches.batches(self._log, start, end, request, rows=rows)
 
     def add_labels(
         self, labels: Sequence[Label], *, writer_id: str, now: datetime | None = None
     ) -> None:
-        """Store labels at once, for imports without a server. Raises JournalUnavailable."""
+        """Store labels at once, for imports without a server."""
         if not labels:
             return
         received = microseconds(now or datetime.now(UTC))
         data = pa.Table.from_batches([encode_labels(labels, received)])
-        data = tables.with_partitions(data, self._labels, "received")
+        table = self._log.labels
+        data = tables.with_partitions(data, table, "received")
         app_id = f"import:{writer_id}"
         stored = False
         while not stored:  # another import under this id may be faster
-            version = committed(self._labels, app_id) + 1
-            stored = commit(self._labels, data, app_id=app_id, version=version)
+            version = self._store.committed(table, app_id) + 1
+            stored = self._store.commit(table, data, app_id=app_id, version=version)
+
+    def outcomes(self, name: str, start: datetime, end: datetime, *, history: bool = False) -> Any:
+        """Labels of a name with start <= their time < end as a pyarrow.Table, in time order: user
+        feedback, revenue, whatever else than the label that predictions are compared with.
+
+        Columns: `_prediction_id`, `_label`, the same as `_number` where it is one, `_source`,
+        `_label_time`. Of each id the latest; with `history`, corrected ones as well.
+        """
+        return again(lambda: label_join.outcomes(self._log, name, start, end, history=history))
 
     def quarantine(self, ids: Sequence[str], reason: str, *, key: str, now: datetime) -> int:
         """Put rows aside under a key; how many were not yet. The same call again adds none."""
-        return quarantine.put(self._quarantine, ids, reason, key=key, now=now)
+        table = self._log.quarantine
+        return again(lambda: quarantine.put_ids(self._store, table, ids, reason, key=key, now=now))
+
+    def quarantine_range(
+        self,
+        start: datetime,
+        end: datetime,
+        reason: str,
+        *,
+        key: str,
+        now: datetime,
+        version: str | None = None,
+    ) -> int:
+        """Put aside the rows with start <= time < end, of one version or of all, also those that
+        come later; 1, or 0 where that was done before."""
+        table = self._log.quarantine
+        return again(
+            lambda: quarantine.put_range(
+                self._store, table, start, end, version, reason, key=key, now=now
+            )
+        )
 
     def release(self, key: str, *, now: datetime | None = None) -> int:
-        """Undo what was put aside under a key; how many rows that were."""
-        return quarantine.release(self._quarantine, key=key, now=now or datetime.now(UTC))
+        """Undo what was put aside under a key; how many ids and ranges that were."""
+        moment_ = now or datetime.now(UTC)
+        table = self._log.quarantine
+        return again(lambda: quarantine.release(self._store, table, key=key, now=moment_))
 
-    def pending_labels(self) -> int:
-        """How many ids have a label but no prediction (yet)."""
-        labelled = column(self._labels, "prediction_id", pc.field("name") == LABEL).unique()
-        predicted = column(self._predictions, "prediction_id")
-        known = pc.is_in(labelled, value_set=predicted)
-        return len(labelled) - int(rows.flags(known).sum())
+    def pending_labels(self, *, label: str = LABEL, since: datetime | None = None) -> int:
+        """How many ids have a label but no prediction (yet), apart from those that sampling left
+        out; with `since`, of labels that came, or are, newer."""
+        return again(lambda: label_join.pending(self._log, name=label, since=since))
 
     def newest_time(self) -> datetime | None:
         """Of the newest row; None for an empty log."""
-        handle = open_table(self._predictions)
-        if handle is None:
+        return again(self._newest_time)
+
+    def ledger(
+        self, now: datetime, *, days: int = 30, label: str = LABEL, rows: int = ledger.ROWS
+    ) -> Ledger:
+        """How late labels come, what of each of the last days is labelled, and when the rest will
+        be. From a sample by id, where the days have more than so many rows."""
+        return again(lambda: ledger.ledger(self._log, now, days=days, name=label, rows=rows))
+
+    def accepts(self, spec: ModelSpec, recording: Recording | None = None) -> str | None:
+        """Why a version's rows would not fit the table; None: they fit."""
+        return acceptance.misfit(self._log, spec, recording or Recording())
+
+    def _newest_time(self) -> datetime | None:
+        predictions = self._log.rows()
+        spans = [] if predictions is None else predictions.spans()
+        if predictions is None or not spans:
             return None
-        with reaching(self._predictions):
-            days = [part["date"] for part in handle.partitions()]
-            if not days:
-                return None
-            newest = f"date = '{max(days)}'"
-            times = scan(self._predictions, handle, ["time"], files=newest)["time"]
-        return moment(rows.integers(times).max())
-
-    def _rows(
-        self,
-        handle: Any,
-        start: datetime,
-        end: datetime,
-        versions: Sequence[str],
-        columns: Sequence[str],
-    ) -> Any:
-        time = pc.field("time")
-        where = (time >= pa.scalar(start, _TIME)) & (time < pa.scalar(end, _TIME))
-        if versions:
-            where &= pc.field("version").isin(list(versions))
-        days = f"date >= '{_day(start)}' AND date <= '{_day(end)}'"
-        with reaching(self._predictions):
-            return scan(self._predictions, handle, columns, where=where, files=days)
-
-    def _frame(
-        self, found: Any, features: Sequence[str], start: datetime, vectors: dict[str, str]
-    ) -> Any:
-        labels = self._labels_since(start)
-        newest = rows.newest_label(rows.combined(found["prediction_id"]), labels)
-        known = {
-            names.PREDICTION_ID: found["prediction_id"],
-            names.TIME: found["time"],
-            names.VERSION: found["version"],
-            names.PREDICTION: found["prediction"],
-            names.LABEL: rows.label_values(labels, newest, self._task),
-            names.LABEL_TIME: labels["time"].take(newest),
-        }
-        known |= {name: found[stored] for name, stored in vectors.items()}
-        inputs = rows.feature_columns(found, features)
-        return pa.table([*inputs, *known.values()], names=[*features, *known])
-
-    def _labels_since(self, start: datetime) -> Any:
-        """Labels that may belong to rows from `start` on: none comes before its prediction."""
-        handle = open_table(self._labels)
-        if handle is None:
-            return self._labels.schema.empty_table()
-        since = pa.scalar(max(start, _EARLIEST) - CLOCKS, _TIME)
-        where = (pc.field("received") >= since) | (pc.field("time") >= since)
-        columns = ["prediction_id", "value", "time", "received", "ordinal"]
-        with reaching(self._labels):
-            return scan(self._labels, handle, columns, where=where & (pc.field("name") == LABEL))
+        # Only files that may hold it are read: statistics are cut to milliseconds.
+        least = None if any(span.most is None for span in spans) else spans[0].most
+        times = predictions.read(["time"], [(Bound("time", least),)])["time"]
+        return moment(integers(times).max()) if len(times) else None
 
 
-_TIME = pa.timestamp("us", tz="UTC")
-_EARLIEST = datetime(1970, 1, 2, tzinfo=UTC)
-
-
-def _day(time: datetime) -> str:
-    return time.astimezone(UTC).date().isoformat()  # strftime pads no year
+def _request(
+    features: Sequence[str],
+    versions: Sequence[str],
+    roles: Sequence[str],
+    where: Mapping[str, Collection[Any]] | None,
+    embedding: bool,
+    also: Sequence[str],
+    quarantined: bool,
+    weights: bool,
+    label: str,
+) -> Request:
+    more = [
+        *(VECTORS if embedding else ()),
+        *((names.ROLE,) if roles else ()),
+        *also,
+        *((names.WEIGHT,) if weights else ()),
+    ]
+    return Request(
+        features=tuple(features),
+        versions=tuple(versions),
+        roles=tuple(roles),
+        where=where or {},
+        more=tuple(dict.fromkeys(more)),
+        quarantined=quarantined,
+        weights=weights,
+        label=label,
+    )

@@ -1,8 +1,9 @@
-"""Which rows of the tables count: pure functions over Arrow columns and numpy positions."""
+"""Columns as the log's readers see them: pure functions over Arrow columns."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -11,73 +12,35 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from homeostat.errors import InputError
-from homeostat.journal.encoding import INPUT, column_of
+from homeostat.journal.encoding import EPOCH, INPUT, column_of
 from homeostat.records import Task
 
-Positions = NDArray[np.int64]
 
+def feature_columns(table: Any, features: Sequence[str], schema: Any) -> list[Any]:
+    """One column a feature: from its own column, or its place in the tensor, or nulls.
 
-def newest_per_id(table: Any, *, hidden: Any | None, limit: int | None) -> Positions:
-    """Positions in time order: the newest row of each id, without hidden ids, the last `limit`."""
-    ids = combined(table["prediction_id"])
-    order = np.argsort(integers(table["time"]), kind="stable")
-    encoded = ids.dictionary_encode()
-    codes = integers(encoded.indices)
-    last = np.full(len(encoded.dictionary), -1, dtype=np.int64)
-    last[codes[order]] = np.arange(len(order))
-    keep = np.zeros(len(order), dtype=bool)
-    keep[last] = True
-    if hidden is not None and len(hidden):
-        keep &= ~flags(pc.is_in(ids, value_set=hidden))[order]
-    positions: Positions = order[keep]
-    return positions if limit is None else positions[max(len(positions) - limit, 0) :]
-
-
-def newest_label(ids: Any, labels: Any) -> Any:
-    """For each id the position of its newest label, by time, then arrival; null where none."""
-    codes = integers(pc.index_in(combined(labels["prediction_id"]), value_set=ids).fill_null(-1))
-    mine = codes >= 0
-    order = np.lexsort(tuple(integers(labels[name]) for name in ("ordinal", "received", "time")))
-    order = order[mine[order]]
-    newest = np.full(len(ids), -1, dtype=np.int64)
-    newest[codes[order]] = order
-    return pa.array(newest, mask=newest < 0)
-
-
-def active(quarantine: Any) -> Any:
-    """The newest row of each key and id that is not released."""
-    order = np.argsort(-integers(quarantine["ordinal"]), kind="stable")
-    history = quarantine.take(order)
-    history = history.append_column("at", pa.array(np.arange(len(order))))
-    first = history.group_by(["key", "prediction_id"], use_threads=False).aggregate([("at", "min")])
-    newest = history.take(first["at_min"])
-    return newest.filter(pc.invert(newest["released"]))
-
-
-def label_values(labels: Any, positions: Any, task: Task) -> Any:
-    """As text for classes; as numbers for regression, null where the text is no number."""
-    values = labels["value"].take(positions)
-    if task is Task.CLASSIFICATION:
-        return values
-    try:
-        return values.cast(pa.float64())
-    except pa.ArrowInvalid:
-        return pa.array([_number(value) for value in values.to_pylist()], pa.float64())
-
-
-def feature_columns(table: Any, features: Sequence[str]) -> list[Any]:
-    """One column a feature: from its own column, or its place in the tensor, or nulls."""
+    `schema` is the whole table's: a column's type is the same in whatever rows are read.
+    """
+    if not features:
+        return []
     spread = _tensor(table, len(features)) if INPUT in table.schema.names else None
-    columns = []
-    for at, feature in enumerate(features):
-        name = column_of(feature)
-        own = table[name] if name in table.schema.names else None
-        other = None if spread is None else spread[at]
-        if own is not None and other is not None and own.null_count:
-            own = pc.coalesce(own, other.cast(own.type))
-        columns.append(next((c for c in (own, other) if c is not None), None))
-    rows = table.num_rows
-    return [pa.nulls(rows, pa.float64()) if column is None else column for column in columns]
+    return [
+        _feature(table, feature, None if spread is None else spread[at], schema)
+        for at, feature in enumerate(features)
+    ]
+
+
+def label_values(values: Any, task: Task) -> Any:
+    """As text for classes; as numbers for regression, null where the text is no number."""
+    return values if task is Task.CLASSIFICATION else as_numbers(values)
+
+
+def as_numbers(texts: Any) -> Any:
+    """Null where a text is no number."""
+    try:
+        return texts.cast(pa.float64())
+    except pa.ArrowInvalid:
+        return pa.array([_number(text) for text in texts.to_pylist()], pa.float64())
 
 
 def integers(column: Any) -> NDArray[np.int64]:
@@ -96,6 +59,22 @@ def flags(column: Any) -> NDArray[np.bool_]:
 
 def combined(column: Any) -> Any:
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+
+
+def moment(microseconds: Any) -> datetime:
+    return EPOCH + timedelta(microseconds=int(microseconds))
+
+
+def _feature(table: Any, feature: str, element: Any | None, schema: Any) -> Any:
+    name, rows = column_of(feature), table.num_rows
+    if name in table.schema.names:
+        own = table[name]
+        if element is None or not own.null_count:
+            return own
+        return pc.coalesce(own, element.cast(own.type))
+    if element is not None:
+        return element
+    return pa.nulls(rows, pa.float32() if INPUT in schema.names else pa.float64())
 
 
 def _tensor(table: Any, width: int) -> list[Any] | None:

@@ -1,0 +1,140 @@
+"""Labels and the rows they belong to. They come late, out of order, corrected, and for no row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from homeostat import columns as names
+from homeostat.journal import rows
+from homeostat.journal.bounds import INSTANT, Bound, Clause, exactly
+from homeostat.journal.model_log import ModelLog, text_range
+from homeostat.journal.sampling import shares_of
+from homeostat.journal.selection import unmatched
+from homeostat.journal.snapshot import Snapshot
+
+CLOCKS = timedelta(hours=1)  # how far the clocks of two machines may be apart
+DECIDING = ("time", "received", "ordinal")  # which of an id's labels is the newest
+TOGETHER = 500_000  # ids compared at once
+
+_EARLIEST = datetime(1, 1, 2, tzinfo=UTC)
+
+
+def newest_labels(given: Snapshot | None, ids: Any, *, name: str, start: datetime) -> Any:
+    """One row an id, in their order: `value` and `time` of its newest label, null where none came.
+
+    Only labels that may belong to rows from `start` on are read, since none comes before its
+    prediction, and of these only the ids between the first and the last: where ids hold their
+    time, that is the window's own.
+    """
+    if given is None or not len(ids):
+        nulls = [pa.nulls(len(ids), pa.string()), pa.nulls(len(ids), pa.timestamp("us", "UTC"))]
+        return pa.table(nulls, names=["value", "time"])
+    within = [
+        *arrived_since(start),
+        exactly("name", name),
+        (Bound("prediction_id", *text_range(ids)),),
+    ]
+    labels = given.read(["prediction_id", "value", *DECIDING], within)
+    return labels.select(["value", "time"]).take(_newest_positions(ids, labels))
+
+
+def outcomes(log: ModelLog, name: str, start: datetime, end: datetime, *, history: bool) -> Any:
+    """Labels of a name by their own time, in its order; without history, each id's latest."""
+    given = log.given_labels()
+    wanted = ["prediction_id", "value", "source", *DECIDING]
+    # a correction made after the end may be an id's latest
+    last = end - INSTANT if history else None
+    within = [(Bound("time", start, last),), exactly("name", name)]
+    if given is None:
+        found = log.labels.schema.empty_table().select(wanted)
+    else:
+        found = given.read(wanted, within)
+    order = _in_order(found)
+    found = found.take(order if history else order[_last_of_each(found, order)])
+    end_scalar = pa.scalar(end, found.schema.field("time").type)
+    found = found.filter(pc.less(found["time"], end_scalar))
+    known = {
+        names.PREDICTION_ID: found["prediction_id"],
+        names.LABEL: found["value"],
+        names.NUMBER: rows.as_numbers(rows.combined(found["value"])),
+        names.SOURCE: found["source"],
+        names.LABEL_TIME: found["time"],
+    }
+    return pa.table(list(known.values()), names=list(known))
+
+
+def pending(log: ModelLog, *, name: str, since: datetime | None) -> int:
+    """How many ids have a label but no row (yet), apart from those that sampling left out."""
+    given = log.given_labels()
+    if given is None:
+        return 0
+    within: list[Clause] = [exactly("name", name)]
+    if since is not None:
+        within += arrived_since(since)
+    ids = rows.combined(given.read(["prediction_id"], within)["prediction_id"]).unique()
+    predictions = log.rows()
+    if predictions is None:
+        return len(ids)
+    return len(_logged(without_row(predictions, ids), predictions))
+
+
+def without_row(predictions: Snapshot, ids: Any) -> Any:
+    """Those of the ids that no row has; files that cannot have one of them are not read."""
+    within = [(Bound("prediction_id", *text_range(ids)),)]
+    seen: list[Any] = []
+    for part in predictions.stream(["prediction_id"], within):
+        seen.append(rows.combined(part["prediction_id"]))
+        if sum(map(len, seen)) >= TOGETHER:
+            ids, seen = unmatched(ids, pa.concat_arrays(seen)), []
+        if not len(ids):
+            break
+    return unmatched(ids, pa.concat_arrays(seen)) if seen and len(ids) else ids
+
+
+def _logged(ids: Any, predictions: Snapshot) -> Any:
+    """Without the ids of rows that were not logged at any rate the table has seen."""
+    least = predictions.least("weight")
+    if least is None or least <= 1.0 or not len(ids):
+        return ids
+    return ids.filter(pa.array(shares_of(ids) < 1.0 / least))
+
+
+def arrived_since(start: datetime) -> list[Clause]:
+    """By arrival, or by the label's own time, where a clock was wrong or a time was given."""
+    if start <= _EARLIEST:
+        return []
+    since = start - CLOCKS
+    return [(Bound("received", since), Bound("time", since))]
+
+
+def _newest_positions(ids: Any, labels: Any) -> Any:
+    """For each id the position of its newest label, by time, then arrival; null where none."""
+    codes = rows.integers(
+        pc.index_in(rows.combined(labels["prediction_id"]), value_set=ids).fill_null(-1)
+    )
+    mine = np.flatnonzero(codes >= 0)
+    order = mine[_in_order(labels.take(pa.array(mine)))]
+    newest = np.full(len(ids), -1, dtype=np.int64)
+    newest[codes[order]] = order
+    return pa.array(newest, mask=newest < 0)
+
+
+def _in_order(labels: Any) -> NDArray[np.int64]:
+    keys: Sequence[Any] = [rows.integers(labels[name]) for name in reversed(DECIDING)]
+    order: NDArray[np.int64] = np.lexsort(tuple(keys))
+    return order
+
+
+def _last_of_each(labels: Any, order: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Places in the order: the last of each id, in the order."""
+    encoded = rows.combined(labels["prediction_id"]).dictionary_encode()
+    last = np.full(len(encoded.dictionary), -1, dtype=np.int64)
+    last[rows.integers(encoded.indices)[order]] = np.arange(len(order))
+    return np.sort(last)
