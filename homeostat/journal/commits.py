@@ -5,19 +5,46 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
-from deltalake import CommitProperties, Transaction, write_deltalake
+from deltalake import (
+    ColumnProperties,
+    CommitProperties,
+    Transaction,
+    WriterProperties,
+    write_deltalake,
+)
 from deltalake.exceptions import CommitFailedError
 
 from homeostat.errors import HomeostatError, JournalUnavailable
 from homeostat.journal.segments import sync_folder
 from homeostat.journal.tables import TableRef, open_or_create, open_table, reaching
 
+# Dictionaries of vectors and ids only cost time: hardly a value comes twice.
+_PLAIN = ColumnProperties(dictionary_enabled=False, statistics_enabled="NONE")
+_PLAIN_ID = ColumnProperties(dictionary_enabled=False, statistics_enabled="CHUNK")
+_VECTORS = ("input", "embedding", "probabilities", "descriptors")
+PARQUET = WriterProperties(
+    compression="SNAPPY",
+    column_properties={
+        "prediction_id": _PLAIN_ID,
+        **{f"{name}.list.element": _PLAIN for name in _VECTORS},
+    },
+)
 ATTEMPTS = 20  # of a commit that other writers were faster than
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Rows with at least the table's columns, and the version they are committed under."""
+
+    rows: Any
+    version: int
 
 
 class Unstorable(HomeostatError):
@@ -32,51 +59,70 @@ def committed(table: TableRef, app_id: str) -> int:
 
 
 def commit(table: TableRef, data: Any, *, app_id: str, version: int) -> bool:
-    """Store rows once: False when this writer's version is there already.
+    """Store rows once: False when this writer's version is there already. Raises
+    JournalUnavailable or Unstorable."""
+
+    def choose(taken: int, schema: Any) -> Chosen | None:
+        return None if version <= taken else Chosen(fit(data, schema), version)
+
+    return commit_what(table, choose, app_id=app_id)
+
+
+def commit_what(
+    table: TableRef, choose: Callable[[int, Any], Chosen | None], *, app_id: str
+) -> bool:
+    """Commit what `choose` makes of the writer's newest version in the table (-1 for none) and
+    of the table's columns; False when that is None.
 
     delta-rs lets the same transaction be written twice, unless both were read from the same state
-    of the table; hence the fresh handle, through which the commit then goes. Raises
-    JournalUnavailable or Unstorable.
+    of the table; hence a fresh handle for each try, through which the commit then goes. After any
+    failure, call it again: whatever became of the commit, the version says. (A handle that is
+    kept and updated is no faster: after 2,000 commits it took three times the CPU of a fresh one
+    for each further commit, and grew by 0.15 MB with each.)
     """
     for attempt in range(ATTEMPTS):
         with reaching(table):
             try:
                 handle = open_or_create(table)
                 done = handle.transaction_version(app_id)
-                if done is not None and version <= done:
+                schema = pa.schema(handle.schema().to_arrow())
+                chosen = choose(-1 if done is None else done, schema)
+                if chosen is None:
                     return False
-                _write(table, handle, data, Transaction(app_id, version))
+                wider = len(chosen.rows.schema) > len(schema)
+                _write(table, handle, chosen.rows, Transaction(app_id, chosen.version), wider)
                 return True
             except CommitFailedError:
                 time.sleep(0.01 * attempt)  # another writer was faster: read again
     raise JournalUnavailable(f"{table.url}: other writers were faster {ATTEMPTS} times in a row")
 
 
-def _write(table: TableRef, handle: Any, data: Any, transaction: Transaction) -> None:
+def _write(table: TableRef, handle: Any, rows: Any, transaction: Transaction, wider: bool) -> None:
     before = handle.version()
-    fitted, wider = _fit(data, pa.schema(handle.schema().to_arrow()))
     write_deltalake(
         handle,
-        fitted.combine_chunks(),
+        rows.combine_chunks(),
         mode="append",
         schema_mode="merge" if wider else None,
+        writer_properties=PARQUET,
         commit_properties=CommitProperties(app_transactions=[transaction]),
     )
     if table.local is not None:
         sync_commits(table.local, before + 1, handle.version())
 
 
-def _fit(data: Any, schema: Any) -> tuple[Any, bool]:
-    """Rows with the table's columns in its order and types, new columns last."""
+def fit(data: Any, schema: Any) -> Any:
+    """Rows with the table's columns in its order and types, new columns last. Unstorable, where
+    a column's values have no place in the table's."""
     columns = []
     for field in schema:
         at = data.schema.get_field_index(field.name)
         columns.append(pa.nulls(data.num_rows, field.type) if at < 0 else _cast(data, field))
-    new = [field for field in data.schema if schema.get_field_index(field.name) < 0]
-    for field in new:
-        schema = schema.append(field)
-        columns.append(data[field.name])
-    return pa.table(columns, schema=schema), bool(new)
+    for field in data.schema:
+        if schema.get_field_index(field.name) < 0:
+            schema = schema.append(field)
+            columns.append(data[field.name])
+    return pa.table(columns, schema=schema)
 
 
 def _cast(data: Any, field: Any) -> Any:

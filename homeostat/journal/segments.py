@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -10,7 +11,11 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from homeostat.journal import constants
+from homeostat.journal.message import Layout
+
 Kind = Literal["predictions", "labels"]
+KINDS: tuple[Kind, ...] = ("predictions", "labels")
 
 
 @dataclass(eq=False)
@@ -20,9 +25,16 @@ class Segment:
     path: Path
     seq: int
     kind: Kind
-    bytes: int
     since: datetime  # when its first row came
     attempted: bool  # a commit may have happened
+    bytes: int = 0
+    rows: int = 0  # of this process; a left-over's are not known
+    left_over: bool = False  # by an earlier process
+
+    @property
+    def waiting(self) -> int:
+        """Predictions this process took."""
+        return self.rows if self.kind == "predictions" else 0
 
 
 def path_of(folder: Path, seq: int, kind: Kind) -> Path:
@@ -40,36 +52,51 @@ def parse(path: Path) -> tuple[int, Kind] | None:
 
 
 class OpenSegment:
-    """Appends record batches of one schema, one unbuffered write each. Not thread-safe."""
+    """Appends record batches of one schema, one unbuffered write each. Thread-safe."""
 
-    def __init__(self, segment: Segment, schema: Any) -> None:
+    def __init__(self, segment: Segment, layout: Layout) -> None:
         self.segment = segment
-        self.schema = schema
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
         self._file = os.open(segment.path, flags, 0o644)
-        self._synced = False
+        self._named = False  # on the disk, in its folder
+        self._closed = False
+        self._lock = threading.Lock()
         try:
-            self._append(schema.serialize())
+            self._append(layout.start)
         except OSError:
             self.close()
             segment.path.unlink(missing_ok=True)
             raise
 
-    def write(self, batch: Any) -> None:
-        """In the kernel's page cache when it returns: a kill of this process loses nothing."""
-        self._append(batch.serialize())
-
-    def sync(self) -> None:
-        """On the disk when it returns."""
-        os.fsync(self._file)
-        if not self._synced:
-            sync_folder(self.segment.path.parent)
-            self._synced = True
+    def write(self, data: bytes, rows: int, *, sync: bool) -> bool:
+        """In the kernel's page cache when it returns, so that a kill of this process loses
+        nothing; with `sync` on the disk. False when it was closed meanwhile, and takes no more."""
+        with self._lock:
+            if self._closed:
+                return False
+            before = self.segment.bytes
+            self._append(data)
+            if sync:
+                self._sync(before)
+            self.segment.rows += rows
+            return True
 
     def close(self) -> None:
-        os.close(self._file)
+        with self._lock:
+            self._closed = True
+            os.close(self._file)
 
-    def _append(self, message: Any) -> None:
+    def _sync(self, before: int) -> None:
+        try:
+            os.fsync(self._file)
+            if not self._named:
+                sync_folder(self.segment.path.parent)
+                self._named = True
+        except OSError:
+            self._cut(before)  # what is refused may not turn up later
+            raise
+
+    def _append(self, message: bytes) -> None:
         before = self.segment.bytes
         data = memoryview(message)
         try:
@@ -79,9 +106,12 @@ class OpenSegment:
                 data = data[written:]
         except OSError:
             # half a message in the middle would hide every row after it
-            os.ftruncate(self._file, before)
-            self.segment.bytes = before
+            self._cut(before)
             raise
+
+    def _cut(self, size: int) -> None:
+        os.ftruncate(self._file, size)
+        self.segment.bytes = size
 
 
 def read(path: Path) -> Any | None:
@@ -101,7 +131,7 @@ def read(path: Path) -> Any | None:
                 break
             except (pa.ArrowException, OSError):
                 break  # killed while it wrote this batch, so that it was never acknowledged
-        return pa.Table.from_batches(batches) if batches else None
+        return constants.spread(pa.Table.from_batches(batches)) if batches else None
 
 
 def sync_folder(folder: Path) -> None:

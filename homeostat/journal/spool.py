@@ -8,12 +8,17 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from homeostat.errors import Conflict, JournalUnavailable
+from homeostat.errors import Conflict, JournalFull, JournalUnavailable
 from homeostat.journal import segments
 from homeostat.journal.encoding import microseconds
-from homeostat.journal.segments import Kind, OpenSegment, Segment
+from homeostat.journal.message import Encoded, Layout
+from homeostat.journal.room import Room
+from homeostat.journal.segments import KINDS, Kind, OpenSegment, Segment
+
+LABELS_RESERVE = 64_000_000  # bytes beyond the limit: a log full of rows keeps no label out
+MOST_OPEN = 16  # segments of a kind; each schema has its own
+FLOOR = "numbered"  # file that holds a number none of ours in the tables is above
 
 
 class Spool:
@@ -23,15 +28,20 @@ class Spool:
     they go on even where the folder was lost and the tables cannot be asked.
     """
 
-    def __init__(self, folder: Path, *, seal_bytes: int, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, folder: Path, *, seal_bytes: int, limit: int, clock: Callable[[], datetime]
+    ) -> None:
+        self.room = Room(limit)
         self._folder = folder
         self._seal_bytes = seal_bytes
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # never held while a disk is waited for
+        self._sealing: dict[Kind, threading.Lock] = {kind: threading.Lock() for kind in KINDS}
         self._claim: int | None = None
         self._last = 0
-        self._open: dict[Kind, OpenSegment] = {}
-        self._sealed: list[Segment] = []
+        self._open: dict[Kind, dict[Layout, OpenSegment]] = {kind: {} for kind in KINDS}
+        self._sealed: dict[Kind, list[Segment]] = {kind: [] for kind in KINDS}
+        self._set_aside = 0  # bytes
 
     def start(self) -> None:
         """Claim the folder and find what an earlier process left in it; Conflict if claimed."""
@@ -46,72 +56,92 @@ class Spool:
                 "or give this one a writer id of its own"
             ) from problem
         self._claim = claim
-        self._sealed = self._left_over()
-        self._last = max((segment.seq for segment in self._sealed), default=0)
+        self._find_left_over()
+        self.count_set_aside()
 
     def number_above(self, committed: int) -> None:
-        """Number new segments above what the tables have seen of this writer."""
+        """Number new segments above what the tables have seen of this writer.
+
+        Before this was called once in a folder, no segment in it was ever committed.
+        """
         with self._lock:
             self._last = max(self._last, committed)
+        scratch = self._folder / f"{FLOOR}.new"
+        scratch.write_text(str(committed))
+        scratch.replace(self._folder / FLOOR)
 
-    def write(self, kind: Kind, batch: Any, *, sync: bool) -> bool:
-        """Append rows; True when a segment became full. Raises JournalUnavailable (disk full …)."""
-        with self._lock:
-            try:
-                target = self._target(kind, batch.schema)
-                target.write(batch)
-                if sync:
-                    target.sync()
-            except OSError as problem:
-                raise JournalUnavailable(
-                    f"cannot write to the spool {self._folder}: {problem}; free space or "
-                    "make the folder writable"
-                ) from problem
-            if target.segment.bytes < self._seal_bytes:
-                return False
-            self._seal(kind)
-            return True
+    def write(self, kind: Kind, rows: Encoded, *, sync: bool) -> bool:
+        """Append rows; True when a segment became full. Raises JournalFull where there is no
+        room, JournalUnavailable where the disk does not take them (full, read-only …)."""
+        counted = rows.rows if kind == "predictions" else 0
+        reserve = LABELS_RESERVE if kind == "labels" else 0
+        if not self.room.take(len(rows.data), counted, reserve=reserve):
+            raise JournalFull(self._full())
+        try:
+            target = self._written(kind, rows, sync)
+        except OSError as problem:
+            self.room.add(-len(rows.data), -counted)
+            raise JournalUnavailable(
+                f"cannot write to the spool {self._folder}: {problem}; free space or "
+                "make the folder writable"
+            ) from problem
+        except BaseException:
+            self.room.add(-len(rows.data), -counted)
+            raise
+        if target.segment.bytes < self._seal_bytes and len(self._open[kind]) <= MOST_OPEN:
+            return False
+        self._seal(kind)
+        return True
 
     def seal(self) -> list[Segment]:
-        """Close the open segments; every segment that waits, oldest first."""
-        with self._lock:
-            for kind in list(self._open):
-                self._seal(kind)
-            return list(self._sealed)
+        """Close the open segments; every segment that waits, the oldest of each kind first."""
+        for kind in KINDS:
+            self._seal(kind)
+        return self.sealed()
 
     def sealed(self) -> list[Segment]:
         with self._lock:
-            return list(self._sealed)
+            return [segment for kind in KINDS for segment in self._sealed[kind]]
 
     def discard(self, segment: Segment) -> None:
         """Its rows are in the table."""
         segment.path.unlink(missing_ok=True)
-        with self._lock:
-            self._sealed.remove(segment)
+        self._remove(segment)
+        self.room.give(segment.bytes, segment.waiting)
 
     def set_aside(self, segment: Segment) -> Path:
-        """Its rows can never be stored as they are: keep them out of the way, for a person."""
+        """Its rows can never be stored as they are: keep them out of the way, for a person. They
+        still take up room, or what nobody looks at would fill the disk."""
         folder = self._folder / "rejected"
         folder.mkdir(exist_ok=True)
         kept = segment.path.rename(folder / segment.path.name)
-        with self._lock:
-            self._sealed.remove(segment)
+        self._remove(segment)
+        self._set_aside += segment.bytes
+        self.room.add(0, -segment.waiting)
         return kept
+
+    def count_set_aside(self) -> None:
+        """Give the room of what a person has taken away."""
+        found = sum(path.stat().st_size for path in self._folder.glob("rejected/*.arrows"))
+        if found != self._set_aside:
+            self.room.give(self._set_aside - found, 0)
+            self._set_aside = found
 
     def renumber(self, segment: Segment, above: int) -> None:
         """Give a segment that was never committed a number above one that is taken."""
         with self._lock:
             self._last = max(self._last, above)
             segment.seq = self._next()
-            segment.path = segment.path.rename(
-                segments.path_of(self._folder, segment.seq, segment.kind)
-            )
+        segment.path = segment.path.rename(
+            segments.path_of(self._folder, segment.seq, segment.kind)
+        )
 
-    def waiting(self) -> tuple[int, datetime | None]:
-        """Bytes that wait, and since when the oldest of them does."""
+    def oldest(self) -> datetime | None:
+        """Since when the oldest of what waits does."""
         with self._lock:
-            every = [*self._sealed, *(each.segment for each in self._open.values())]
-            return sum(s.bytes for s in every), min((s.since for s in every), default=None)
+            first = [each[0].since for each in self._sealed.values() if each]
+            opened = [each.segment.since for kind in KINDS for each in self._open[kind].values()]
+            return min(first + opened, default=None)
 
     def close(self) -> None:
         """Let go of the folder; what still waits is found by the next start."""
@@ -120,37 +150,65 @@ class Spool:
             os.close(self._claim)
             self._claim = None
 
-    def _target(self, kind: Kind, schema: Any) -> OpenSegment:
-        target = self._open.get(kind)
-        if target is not None and target.schema is not schema and target.schema != schema:
-            self._seal(kind)
-            target = None
-        if target is None:
-            if self._claim is None:
-                raise JournalUnavailable("the journal is not open: call start() first")
-            target = self._open[kind] = OpenSegment(self._new(kind), schema)
-        return target
+    def _written(self, kind: Kind, rows: Encoded, sync: bool) -> OpenSegment:
+        while True:
+            with self._lock:
+                target = self._open[kind].get(rows.layout) or self._opened(kind, rows.layout)
+            if target.write(rows.data, rows.rows, sync=sync):
+                return target
 
-    def _new(self, kind: Kind) -> Segment:
-        seq, now = self._next(), self._clock()
+    def _opened(self, kind: Kind, layout: Layout) -> OpenSegment:
+        if self._claim is None:
+            raise JournalUnavailable("the journal is not open: call start() first")
+        seq = self._next()
         path = segments.path_of(self._folder, seq, kind)
-        return Segment(path=path, seq=seq, kind=kind, bytes=0, since=now, attempted=False)
+        target = OpenSegment(Segment(path, seq, kind, self._clock(), attempted=False), layout)
+        self._open[kind][layout] = target
+        self.room.add(len(layout.start))
+        return target
 
     def _next(self) -> int:
         self._last = max(self._last + 1, microseconds(self._clock()))
         return self._last
 
     def _seal(self, kind: Kind) -> None:
-        target = self._open.pop(kind)
-        target.close()
-        self._sealed.append(target.segment)
+        # all at once: a number is only used once no lower one of its kind can still come
+        with self._sealing[kind]:
+            with self._lock:
+                closing = list(self._open[kind].values())
+                self._open[kind].clear()
+            for target in closing:
+                target.close()
+            with self._lock:
+                self._sealed[kind] += [target.segment for target in closing]
 
-    def _left_over(self) -> list[Segment]:
-        found = []
+    def _remove(self, segment: Segment) -> None:
+        with self._lock:
+            self._sealed[segment.kind].remove(segment)
+
+    def _find_left_over(self) -> None:
+        attempted = (self._folder / FLOOR).exists()
+        self._last = _number(self._folder / FLOOR) if attempted else 0
         for path in sorted(self._folder.iterdir()):
             named = segments.parse(path)
             if named is not None:
                 stat = path.stat()
                 since = datetime.fromtimestamp(stat.st_mtime, UTC)
-                found.append(Segment(path, named[0], named[1], stat.st_size, since, True))
-        return found
+                segment = Segment(path, *named, since, attempted, stat.st_size, left_over=True)
+                self._sealed[segment.kind].append(segment)
+                self.room.add(segment.bytes)
+                self._last = max(self._last, segment.seq)
+
+    def _full(self) -> str:
+        message = (
+            f"the spool {self._folder} holds {self.room.bytes:,} bytes that wait for the tables, "
+            f"and may hold {self.room.limit:,} (journal.spool)"
+        )
+        if self._set_aside:
+            message += f"; {self._set_aside:,} of them fit no table and lie in rejected/: move them"
+        return message
+
+
+def _number(path: Path) -> int:
+    text = path.read_text()  # empty after a power loss; then the clock is the floor
+    return int(text) if text.lstrip("-").isdigit() else 0

@@ -4,29 +4,28 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
-from homeostat.errors import JournalUnavailable
-from homeostat.journal import commits, tables
+from homeostat.errors import JournalFull, JournalUnavailable
+from homeostat.journal import tables
+from homeostat.journal.backlog import Backlog
 from homeostat.journal.batch import PredictionBatch
 from homeostat.journal.committer import Committer
-from homeostat.journal.encoding import PredictionEncoder, encode_labels, microseconds
+from homeostat.journal.encoder import PredictionEncoder
+from homeostat.journal.encoding import LABEL_SCHEMA, encode_labels, microseconds
 from homeostat.journal.limits import Limits
+from homeostat.journal.message import Encoded, Layout, from_batch
 from homeostat.journal.recording import Recording
-from homeostat.journal.segments import Kind
 from homeostat.journal.spool import Spool
-from homeostat.journal.tables import TableRef
 from homeostat.records import Label, Task
 
 logger = logging.getLogger(__name__)
 
 NO_LIMITS, EVERYTHING = Limits(), Recording()
-ASYNC_EVERY = 0.05  # seconds a row of durability "async" may stay in memory
 DURABILITIES = ("async", "spool", "sync")
 
 
@@ -38,7 +37,7 @@ class SpoolLevel:
     """
 
     received: int  # rows given to append, less those it refused with an error
-    recovered: int  # rows an earlier process left in the spool, stored or rejected by this one
+    recovered: int  # rows an earlier process left in the spool, from when this one read them
     stored: int
     dropped: int  # for want of room, with when_full "drop"
     rejected: int  # rows that fit no table, set aside in a file
@@ -81,38 +80,35 @@ class JournalWriter:
         self._async = durability == "async"
         self._sync = durability == "sync"
         self._clock = clock
-        self._writer_id = writer_id
         self._flush_within = flush_within
-        self._encoder = PredictionEncoder(task)
-        self._spool = Spool(spool / model / writer_id, seal_bytes=commit_bytes, clock=clock)
-        self._targets: dict[Kind, TableRef] = {
-            "predictions": tables.predictions(url, model, task),
-            "labels": tables.labels(url, model),
-        }
+        self._drops = limits.when_full == "drop"
+        self._encoder = PredictionEncoder(task, recording)
+        self._spool = Spool(
+            spool / model / writer_id, seal_bytes=commit_bytes, limit=limits.spool, clock=clock
+        )
         self._committer = Committer(
-            self._spool, self._targets, app_id=writer_id, every=commit_every
+            self._spool,
+            {
+                "predictions": tables.predictions(url, model, task),
+                "labels": tables.labels(url, model),
+            },
+            app_id=writer_id,
+            every=commit_every,
+            group_bytes=commit_bytes,
         )
+        self._backlog = Backlog(limits.memory, self._spool_rows, name=writer_id)
         self._counting = threading.Lock()
-        self._received = self._labels = self._errors = 0
+        self._received = self._dropped = self._sampled_out = self._labels = 0
         self._last_label_us = 0
-        self._backlog: deque[Any] = deque()
-        self._draining = threading.Lock()
-        self._closing = threading.Event()
-        self._drainer = threading.Thread(
-            target=self._drain_often, name=f"journal backlog {writer_id}", daemon=True
-        )
+        self._label_layout = Layout(LABEL_SCHEMA)
 
     def start(self) -> None:
-        """Claim the spool and store what an earlier process left. Conflict: the id is in use."""
+        """Claim the spool; what an earlier process left is stored in the background, also when
+        the storage is away now. Conflict: the id is in use."""
         self._spool.start()
-        for target in self._targets.values():
-            try:
-                self._spool.number_above(commits.committed(target, self._writer_id))
-            except JournalUnavailable as problem:
-                logger.warning("The journal starts without its tables: %s", problem)
         self._committer.start()
         if self._async:
-            self._drainer.start()
+            self._backlog.start()
 
     def append(self, batch: PredictionBatch, wait: float = 0.0) -> None:
         """Where there is no room, wait so many seconds for it, then raise JournalFull; or
@@ -122,21 +118,47 @@ class JournalWriter:
         if not batch.ids:
             return
         rows = self._encoder.encode(batch)
-        if self._async:
-            self._backlog.append(rows)
-        elif self._spool.write("predictions", rows, sync=self._sync):
-            self._committer.wake()
+        taken = rows is None or self._take(rows, batch.time_us, wait)
+        logged = 0 if rows is None else rows.rows
         with self._counting:
-            self._received += rows.num_rows
+            self._received += len(batch.ids)
+            self._sampled_out += len(batch.ids) - logged
+            self._dropped += 0 if taken else logged
+
+    def _take(self, rows: Encoded, time_us: int, wait: float) -> bool:
+        """False where they were dropped."""
+        room = self._backlog.room if self._async else self._spool.room
+        deadline = time.monotonic() + wait if wait > 0 else 0.0
+        while True:
+            seen = room.freed
+            try:
+                if self._async:
+                    self._backlog.add(rows, time_us)
+                else:
+                    self._spool_rows(rows)
+                return True
+            except JournalUnavailable:
+                if self._drops:
+                    return False
+                left = deadline - time.monotonic() if wait > 0 else 0.0
+                if left <= 0:
+                    raise
+                room.wait(seen, left)  # then one more try, even where no room was given
+
+    def _spool_rows(self, rows: Encoded) -> None:
+        if self._spool.write("predictions", rows, sync=self._sync):
+            self._committer.wake()
 
     def label(self, labels: Sequence[Label]) -> None:
-        """On the disk when it returns; of labels with the same time, the last given wins."""
+        """On the disk when it returns; of labels with the same time, the last given wins. Raises
+        JournalFull or JournalUnavailable at once, whatever when_full says: none is dropped."""
         if not labels:
             return
         with self._counting:
             self._last_label_us = max(self._last_label_us + 1, microseconds(self._clock()))
             received = self._last_label_us
-        if self._spool.write("labels", encode_labels(labels, received), sync=True):
+        rows = from_batch(self._label_layout, encode_labels(labels, received))
+        if self._spool.write("labels", rows, sync=True):
             self._committer.wake()
         with self._counting:
             self._labels += len(labels)
@@ -144,54 +166,43 @@ class JournalWriter:
     def flush(self) -> None:
         """Everything given so far is in the tables when it returns; JournalUnavailable if it
         cannot be yet: nothing is lost then, and it will be."""
-        self._drain()
-        self._committer.flush(self._flush_within)
+        while True:
+            freed = self._spool.room.freed
+            try:
+                self._backlog.drain()
+                self._committer.flush(self._flush_within)
+                return
+            except JournalFull:  # what is in the spool has to go first
+                self._committer.flush(self._flush_within)
+                if self._spool.room.freed == freed:
+                    raise
 
     def level(self) -> SpoolLevel:
-        waiting, oldest = self._spool.waiting()
+        tally, backlog, spool = self._committer.tally, self._backlog, self._spool
+        since = [each for each in (backlog.oldest(), spool.oldest()) if each is not None]
         return SpoolLevel(
             received=self._received,
-            recovered=0,
-            stored=self._committer.stored,
-            dropped=0,
-            rejected=0,
-            sampled_out=0,
-            waiting=0,
-            memory_bytes=0,
+            recovered=tally.recovered,
+            stored=tally.stored,
+            dropped=self._dropped,
+            rejected=tally.rejected,
+            sampled_out=self._sampled_out,
+            waiting=backlog.room.rows + spool.room.rows,
             labels=self._labels,
-            spool_bytes=waiting,
-            oldest=oldest,
-            errors=self._committer.errors + self._errors,
+            memory_bytes=backlog.room.bytes,
+            spool_bytes=spool.room.bytes,
+            oldest=min(since, default=None),
+            errors=self._committer.errors + backlog.errors,
         )
 
     def close(self) -> None:
         """Store what waits and let go of the spool; what cannot be stored stays in it."""
-        self._closing.set()
-        if self._drainer.is_alive():
-            self._drainer.join()
+        self._backlog.stop()
         try:
             self.flush()
         except JournalUnavailable as problem:
             logger.warning("The journal closed with rows in its spool: %s", problem)
+        if self._backlog.room.rows:
+            logger.error("%d rows are lost: the spool did not take them", self._backlog.room.rows)
         self._committer.stop()
         self._spool.close()
-
-    def _drain_often(self) -> None:
-        failing = False
-        while not self._closing.wait(ASYNC_EVERY):
-            try:
-                self._drain()
-                failing = False
-            except JournalUnavailable as problem:
-                self._errors += 1
-                if not failing:  # said once, not twenty times a second
-                    logger.error("Rows stay in memory until the spool takes them: %s", problem)
-                failing = True
-
-    def _drain(self) -> None:
-        with self._draining:  # so that rows keep their order
-            while self._backlog:
-                full = self._spool.write("predictions", self._backlog[0], sync=False)
-                self._backlog.popleft()
-                if full:
-                    self._committer.wake()

@@ -1,0 +1,42 @@
+"""What is the same in all rows of a segment: it stands once in the schema, not in each row."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from homeostat.journal import arrays
+
+METADATA = b"homeostat.constants"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constants:
+    version: str
+    role: str
+    cached: bool
+    weight: float  # how many rows each stands for
+
+
+def metadata(same: Constants) -> dict[bytes, bytes]:
+    return {METADATA: json.dumps(asdict(same)).encode()}
+
+
+def spread(data: Any) -> Any:
+    """Rows as they were read from a segment, with the columns that its schema stands for."""
+    found = (data.schema.metadata or {}).get(METADATA)
+    if found is None:
+        return data
+    same, rows = Constants(**json.loads(found)), data.num_rows
+    data = data.replace_schema_metadata(None)
+    for name, column in (
+        ("version", arrays.text(same.version, rows)),
+        ("role", arrays.text(same.role, rows)),
+        ("cached", arrays.booleans(same.cached, rows)),
+        ("weight", arrays.repeated(same.weight, rows, "float64", pa.float64())),
+    ):
+        data = data.append_column(name, column)
+    return data

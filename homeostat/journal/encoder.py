@@ -1,0 +1,162 @@
+"""Rows of the server -> the message that is written to the spool."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import pyarrow as pa
+
+from homeostat.errors import InputError
+from homeostat.journal import arrays, constants, parts, reduction
+from homeostat.journal.batch import PredictionBatch
+from homeostat.journal.encoding import INPUT, column_of, prediction_fields
+from homeostat.journal.message import Encoded, Layout, Part
+from homeostat.journal.recording import Recording
+from homeostat.records import Task
+
+MOST_LAYOUTS = 256
+TEXT, NUMBER, TENSOR = "text", "number", "tensor"
+_KINDS = {TEXT: pa.string(), NUMBER: pa.float64(), TENSOR: arrays.FLOATS}
+Names = tuple[str, ...]
+
+
+class PredictionEncoder:
+    """What is the same in all rows of a version stands once, in the schema, and what a batch has
+    not got is no column. Both come back when the rows are stored."""
+
+    def __init__(self, task: Task, recording: Recording) -> None:
+        self._classes = task is Task.CLASSIFICATION
+        self._recording = recording
+        self._veils = bool(recording.redact or recording.hash)
+        self._types = {field.name: field.type for field in prediction_fields(task)}
+        self._layouts: dict[tuple[Any, ...], Layout] = {}
+
+    def encode(self, batch: PredictionBatch) -> Encoded | None:
+        """What is logged of a batch; None where the sample has none of its rows. Raises
+        InputError where the batch's columns do not fit together."""
+        rows = len(batch.ids)
+        try:
+            _check(batch, rows)
+            if self._recording.sample < 1:
+                batch = reduction.sampled(batch, self._recording.sample)
+                rows = len(batch.ids)
+                if not rows:
+                    return None
+            if self._veils:
+                batch = reduction.veiled(batch, self._recording)
+            names, kinds, inputs = self._inputs(batch)
+            layout = self._layout(batch, names, kinds)
+            return Encoded(layout, layout.message(rows, self._common(batch, rows) + inputs), rows)
+        except (ValueError, TypeError, KeyError, IndexError) as problem:
+            raise InputError(f"a batch of {rows} rows cannot be logged: {problem}") from problem
+
+    def _common(self, batch: PredictionBatch, rows: int) -> list[Part]:
+        said: Any = batch.predictions
+        found = [
+            parts.texts(batch.ids),
+            parts.integers(batch.time_us, rows),
+            parts.integers(batch.latency_us, rows),
+            parts.texts(said) if self._classes else parts.float64s(said),
+        ]
+        if batch.probabilities is not None:
+            found.append(parts.floats(batch.probabilities))
+        if batch.embedding is not None:
+            found.append(parts.floats(batch.embedding))
+        if batch.keys is not None:
+            found.append(parts.optional_texts(batch.keys))
+        if self._recording.inputs == "descriptors":
+            found.append(parts.floats(reduction.described(batch)))
+        return found
+
+    def _layout(self, batch: PredictionBatch, names: Names, kinds: Names) -> Layout:
+        given = (batch.probabilities is None, batch.embedding is None, batch.keys is None)
+        key = (batch.version, batch.role, batch.cached, given, names, kinds)
+        layout = self._layouts.get(key)
+        if layout is None:
+            if len(self._layouts) >= MOST_LAYOUTS:
+                self._layouts.clear()
+            layout = self._layouts[key] = Layout(self._schema(batch, names, kinds))
+        return layout
+
+    def _schema(self, batch: PredictionBatch, names: Names, kinds: Names) -> Any:
+        """In the order of `_common`."""
+        common = ["prediction_id", "time", "latency_us", "prediction"]
+        optional = {
+            "probabilities": batch.probabilities is not None,
+            "embedding": batch.embedding is not None,
+            "key": batch.keys is not None,
+            "descriptors": self._recording.inputs == "descriptors",
+        }
+        common += [name for name, there in optional.items() if there]
+        types = {name: self._types[name] for name in common}
+        types |= dict(zip(names, map(_KINDS.get, kinds), strict=True))
+        fields = [pa.field(name, type_) for name, type_ in types.items()]
+        same = constants.Constants(
+            version=batch.version,
+            role=batch.role,
+            cached=batch.cached,
+            weight=1.0 / self._recording.sample,
+        )
+        return pa.schema(fields, metadata=constants.metadata(same))
+
+    def _inputs(self, batch: PredictionBatch) -> tuple[Names, Names, list[Part]]:
+        """Names and kinds of the columns, and the columns."""
+        if self._recording.inputs != "full":
+            return (), (), []
+        if batch.matrix is not None and batch.tensor:
+            return (INPUT,), (TENSOR,), [parts.floats(batch.matrix)]
+        names = _names(batch.features)
+        if batch.matrix is not None:
+            return names, (NUMBER,) * len(names), [parts.columns(batch.matrix)]
+        given = batch.columns or {}
+        found: dict[str, str] = {}
+        inputs: list[Part] = []
+        for feature, name in zip(batch.features, names, strict=True):
+            kind = _kind(batch, feature, given[feature]) if feature in given else None
+            if kind is not None:
+                found[name] = kind
+                write = parts.optional_texts if kind == TEXT else parts.optional_numbers
+                inputs.append(write(given[feature]))
+        return tuple(found), tuple(found.values()), inputs
+
+
+def _kind(batch: PredictionBatch, feature: str, values: Sequence[Any]) -> str | None:
+    """None where nobody said, and there are only nulls."""
+    if batch.categories is not None:
+        return TEXT if feature in batch.categories else NUMBER
+    first = next((value for value in values if value is not None), None)
+    if first is None:
+        return None
+    return TEXT if isinstance(first, str) else NUMBER
+
+
+@lru_cache(maxsize=64)
+def _names(features: tuple[str, ...]) -> Names:
+    return tuple(map(column_of, features))
+
+
+def _check(batch: PredictionBatch, rows: int) -> None:
+    """Arrow would not notice a column that is too short."""
+    given: dict[str, Any] = {
+        "keys": batch.keys,
+        "predictions": batch.predictions,
+        "probabilities": batch.probabilities,
+        "embedding": batch.embedding,
+        "matrix": batch.matrix,
+        **(batch.columns or {}),
+    }
+    for name, values in given.items():
+        if values is not None and len(values) != rows:
+            raise ValueError(f"{name} has {len(values)} rows")
+    if (
+        batch.matrix is not None
+        and not batch.tensor
+        and batch.matrix.shape
+        != (
+            rows,
+            len(batch.features),
+        )
+    ):
+        raise ValueError(f"{len(batch.features)} features in a matrix of {batch.matrix.shape}")
