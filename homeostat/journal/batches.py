@@ -24,6 +24,7 @@ from homeostat.journal.snapshot import Piece, Snapshot, vanished
 from homeostat.journal.windows import Reader
 
 LAST = int(np.iinfo(np.int64).max)
+END = Piece(fragment=None, least=LAST)
 
 
 def batches(
@@ -56,10 +57,10 @@ def _tables(
     index = _index(predictions, request, within)
     aside = reader.aside(index.least, index.most)
     pieces = predictions.pieces(within)
-    marks = [piece.least for piece in pieces[1:]] + [LAST]
+    marks = [piece.least for piece in (*pieces[1:], END)]
     waiting: list[Any] = []
     count = 0
-    for piece, mark in zip(pieces, marks, strict=True):
+    for piece, mark in zip(pieces, marks, strict=False):
         found = _wanted(reader, predictions, piece, within)
         found = found.take(pa.array(_kept(found, index, aside, request)))
         waiting.append(found)

@@ -75,6 +75,8 @@ class Request:
         keep = None
         for feature, allowed in self.where.items():
             values = by_name[feature]
+            if pa.types.is_floating(values.type):
+                values = values.cast(pa.float32(), safe=False)  # as precise as a tensor's elements
             inside = pc.is_in(values, value_set=_value_set(values.type, feature, allowed))
             if None in allowed:
                 inside = pc.or_(inside, values.is_null())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -60,7 +61,7 @@ class Snapshot:
     ) -> Any:
         """A pyarrow.Table of these columns. Raises JournalUnavailable."""
         there = [name for name in columns if name in self.names]
-        with reaching(self._table):
+        with _reading(self._table):
             dataset = self._dataset_of(within)
             found = dataset.to_table(columns=there, filter=self._filter(within, where))
         return self._filled(found, columns)
@@ -70,7 +71,7 @@ class Snapshot:
     ) -> Iterator[Any]:
         """The same rows as pyarrow.Tables of one record batch, in bounded memory."""
         there = [name for name in columns if name in self.names]
-        with reaching(self._table):
+        with _reading(self._table):
             dataset = self._dataset_of(within)
             # Few batches ahead: a row group of embeddings is large.
             scanner = dataset.scanner(
@@ -85,7 +86,7 @@ class Snapshot:
 
     def pieces(self, within: Sequence[Clause]) -> list[Piece]:
         """The row groups that may hold such rows, by the least of their times."""
-        with reaching(self._table):
+        with _reading(self._table):
             dataset = self._dataset_of(within)
             condition = row_filter(within, self.names)
             found = [
@@ -97,7 +98,7 @@ class Snapshot:
 
     def read_piece(self, piece: Piece, columns: Sequence[str], within: Any, where: Any) -> Any:
         there = [name for name in columns if name in self.names]
-        with reaching(self._table):
+        with _reading(self._table):
             found = piece.fragment.to_table(
                 schema=self.schema, columns=there, filter=self._filter(within, where)
             )
@@ -145,6 +146,17 @@ class Piece:
 
     fragment: Any
     least: int  # microseconds: no row of it is older
+
+
+@contextmanager
+def _reading(table: TableRef) -> Iterator[None]:
+    with reaching(table):
+        try:
+            yield
+        except pa.ArrowInvalid as problem:
+            raise JournalUnavailable(
+                f"a file of the journal's table {table.url} is damaged: {problem}"
+            ) from problem
 
 
 def open_snapshot(table: TableRef) -> Snapshot | None:
