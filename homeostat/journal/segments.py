@@ -120,6 +120,12 @@ def read(path: Path) -> Any | None:
         return None
     with pa.memory_map(str(path)) as source:
         try:
+            # all at once: between two batches a busy thread may keep the interpreter for 5 ms
+            return _whole(pa.ipc.open_stream(source).read_all())
+        except (pa.ArrowException, OSError):
+            pass
+        source.seek(0)
+        try:
             stream = pa.ipc.open_stream(source)
         except (pa.ArrowException, OSError):
             return None  # killed while it wrote the schema
@@ -131,7 +137,12 @@ def read(path: Path) -> Any | None:
                 break
             except (pa.ArrowException, OSError):
                 break  # killed while it wrote this batch, so that it was never acknowledged
-        return constants.spread(pa.Table.from_batches(batches)) if batches else None
+        return _whole(pa.Table.from_batches(batches)) if batches else None
+
+
+def _whole(data: Any) -> Any | None:
+    """In one piece each column: what follows would otherwise be done for each batch."""
+    return constants.spread(data.combine_chunks()) if data.num_rows else None
 
 
 def sync_folder(folder: Path) -> None:

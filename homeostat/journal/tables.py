@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from homeostat.errors import JournalUnavailable
 from homeostat.journal import arrays, storage
-from homeostat.journal.encoding import LABEL_SCHEMA, prediction_fields
+from homeostat.journal.encoding import EPOCH, LABEL_SCHEMA, prediction_fields
 from homeostat.records import Task
 
 PARTITIONS = ("model", "date")
+DAY = 86_400_000_000  # microseconds
 PREDICTIONS = ("prediction_id", "time", "version", "role", "weight")
 LABELS = ("prediction_id", "name", "time", "received")
 QUARANTINE = ("prediction_id", "key")
@@ -78,7 +80,16 @@ def quarantine(url: str, model: str) -> TableRef:
 def with_partitions(data: Any, table: TableRef, time_column: str) -> Any:
     """Add the partition columns: the model, and the UTC day of a time."""
     data = data.append_column("model", arrays.text(table.model, data.num_rows))
-    return data.append_column("date", pc.strftime(data[time_column], format="%Y-%m-%d"))
+    return data.append_column("date", _days(data[time_column]))
+
+
+def _days(times: Any) -> Any:
+    """To write one text many times takes a thirtieth of asking each row, and most data is of one
+    day."""
+    least, most = pc.min_max(times.cast(pa.int64())).as_py().values()
+    if least is None or least // DAY != most // DAY:
+        return pc.strftime(times, format="%Y-%m-%d")
+    return arrays.text((EPOCH + timedelta(microseconds=least)).date().isoformat(), len(times))
 
 
 @contextmanager
