@@ -1,73 +1,35 @@
-"""Which ids have no prediction: looked up in the table in one pass, within bounded memory."""
+"""Which ids have no prediction in the log."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from collections.abc import Sequence
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from homeostat.identifiers import milliseconds_of
-from homeostat.journal import storage
-from homeostat.journal.tables import TableRef, open_table, reaching
-
-TOGETHER = 1_000_000  # rows of the table compared at once
-CLOCKS = timedelta(days=1)  # how far an id's time may be from its row's
+from homeostat.journal.label_join import without_row
+from homeostat.journal.snapshot import again, open_snapshot
+from homeostat.journal.tables import TableRef
 
 
 def unmatched(predictions: TableRef, ids: Sequence[str]) -> set[str]:
-    """Those of the ids that no row has. Ids of ours say by themselves which days to look at."""
-    handle = open_table(predictions)
-    if handle is None:
-        return set(ids)
+    """Those of the ids that no row has. Raises JournalUnavailable.
+
+    Ids of ours sort by time, so that those of a month lie in the files of that month. One id of a
+    caller's own among them would stretch that to everything: they are looked for by themselves.
+    """
     ours = [id_ for id_ in ids if len(id_) == 36 and id_[14] == "7"]
-    days = _days(ours)
-    if days is None:
-        return _missing(predictions, handle, ids, None)
-    ours_set = set(ours)
-    others = [id_ for id_ in ids if id_ not in ours_set]
-    missing = _missing(predictions, handle, ours, days)
-    return missing | (_missing(predictions, handle, others, None) if others else set())
+    theirs = [id_ for id_ in ids if not (len(id_) == 36 and id_[14] == "7")]
+    return {id_ for group in (ours, theirs) if group for id_ in _missing(predictions, group)}
 
 
-def _days(ours: Sequence[str]) -> str | None:
-    """Ids of version 7 sort by time."""
-    if not ours:
-        return None
-    first, last = milliseconds_of(min(ours)), milliseconds_of(max(ours))
-    if first is None or last is None:
-        return None
-    try:
-        start, end = (datetime.fromtimestamp(at / 1000, UTC) for at in (first, last))
-        return f"date >= '{(start - CLOCKS).date()}' AND date <= '{(end + CLOCKS).date()}'"
-    except (OverflowError, ValueError):
-        return None
+def _missing(predictions: TableRef, ids: Sequence[str]) -> list[str]:
+    wanted = pa.array(list(dict.fromkeys(ids)), pa.string())
 
+    def look() -> list[str]:
+        snapshot = open_snapshot(predictions)
+        found: list[str] = (
+            wanted if snapshot is None else without_row(snapshot, wanted)
+        ).to_pylist()
+        return found
 
-def _missing(table: TableRef, handle: Any, ids: Sequence[str], days: str | None) -> set[str]:
-    missing = pa.array(list(dict.fromkeys(ids)), pa.string())
-    with reaching(table):
-        for known in _stored_ids(table, handle, days):
-            if not len(missing):
-                break
-            missing = missing.filter(pc.invert(pc.is_in(missing, value_set=known)))
-    return set(missing.to_pylist())
-
-
-def _stored_ids(table: TableRef, handle: Any, days: str | None) -> Iterator[Any]:
-    """The ids of the table, so many at a time that one look at each piece is worth it."""
-    dataset = handle.to_pyarrow_dataset(
-        filesystem=storage.filesystem(table.url), file_pruning_predicate=days
-    )
-    pieces: list[Any] = []
-    count = 0
-    for batch in dataset.to_batches(columns=["prediction_id"]):
-        pieces.append(batch.column(0))
-        count += len(batch)
-        if count >= TOGETHER:
-            yield pa.concat_arrays(pieces)
-            pieces, count = [], 0
-    if pieces:
-        yield pa.concat_arrays(pieces)
+    return again(look)

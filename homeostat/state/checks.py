@@ -55,6 +55,11 @@ def mark_decided(tx: Connection, check_id: str) -> None:
     _end(tx, check_id, decided=True)
 
 
+def forget_running(tx: Connection, model: str) -> None:
+    """Where their jobs are not: the next check looks at the same rows."""
+    tx.execute(checks.delete().where(checks.c.model == model, checks.c.status == "running"))
+
+
 def running(tx: Connection, model: str) -> list[Check]:
     return _all(tx, checks.c.model == model, checks.c.status == "running")
 

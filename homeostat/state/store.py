@@ -50,17 +50,18 @@ def open_state(url: str) -> State:
 
     Raises SettingsError for a URL that cannot be right, StateUnavailable for one that may be later.
     """
-    engine = _engine(url)
+    engine = engine_of(url)
     try:
         if engine.dialect.name == "sqlite":
             _prepare_sqlite(engine)
-        _migrate(engine)
+        migrate(engine)
     except (DBAPIError, OSError) as error:
         raise _away(engine, error) from error
     return State(engine)
 
 
-def _engine(url: str) -> Engine:
+def engine_of(url: str) -> Engine:
+    """Not connected yet. Raises SettingsError."""
     try:
         return create_engine(make_url(url), pool_pre_ping=True)
     except ModuleNotFoundError as error:
@@ -109,12 +110,17 @@ def _write_ahead(cursor: sqlite3.Cursor) -> None:
     cursor.execute("PRAGMA journal_mode=WAL")
 
 
-def _migrate(engine: Engine) -> None:
+def migrate(engine: Engine, revision: str = "head") -> None:
+    """Bring the schema up to a revision; CommandError for one that this program does not know."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     head = ScriptDirectory.from_config(config).get_current_head()
     with engine.begin() as connection:
-        context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
-        if context.get_current_revision() != head:
+        if revision != "head" or revision_of(connection) != head:
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            command.upgrade(config, revision)
+
+
+def revision_of(connection: Connection) -> str | None:
+    context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+    return context.get_current_revision()

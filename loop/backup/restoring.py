@@ -1,0 +1,204 @@
+"""A backup back into an empty home: beside it first, and in its place when all is there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from sqlalchemy.engine import make_url
+
+from homeostat.errors import Conflict, JournalUnavailable, SettingsError
+from homeostat.journal import segments, storage, table_copy
+from homeostat.journal.segments import sync_folder
+from homeostat.journal.spools import REJECTED, commit_left
+from homeostat.registry.relocation import relocate
+from homeostat.settings import Settings
+from homeostat.state import checks, dump, rollouts
+from homeostat.state.store import open_state
+from loop.backup import contents, manifest, waiting_rows
+from loop.backup.creating import place_of, tables_of
+from loop.backup.manifest import TableEntry
+from loop.backup.quiet import LOCK, nothing_runs
+from loop.backup.sources import Progress, Source
+from retrain import publish
+
+STORED_WITHIN = timedelta(minutes=5)
+REPLACED = "replaced-state.jsonl"  # of a database elsewhere, as it was before --force
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restored:
+    champion: str | None  # the version that serves
+    rows: int  # and labels that waited in a spool, and are in the tables now
+    left: tuple[str, ...]  # tables that were there, as new as the backup's or newer
+    aside: Path | None  # what was in home before
+
+
+def restore(
+    settings: Settings, source: Source, *, force: bool, now: datetime, progress: Progress
+) -> Restored:
+    """Raises Conflict where something would be overwritten or runs, IntegrityError for a harmed
+    backup, SettingsError for one of another project. Home is then as it was."""
+    made, home = source.manifest, settings.home
+    if (made.model, made.task) != (settings.model.name, settings.model.task):
+        raise SettingsError(
+            f'the backup is of the {made.task} model "{made.model}"', key="model.name"
+        )
+    if not force and home.exists() and any(home.iterdir()):
+        raise Conflict(f"{home} is not empty; --force puts what is in it aside")
+    with nothing_runs(settings, now):
+        source.verify(progress)
+        beside = home.with_name(f".{home.name}.restoring")
+        shutil.rmtree(beside, ignore_errors=True)  # of a restore that was cut off
+        beside.mkdir(parents=True)
+        work = _Restore(_in(beside, settings), source, progress)
+        work.files(home)
+        left = work.journal()
+        rows = work.spool()
+        champion = work.state(force=force)
+        aside = _set_aside(home, now)
+        os.sync()  # all of it, before it has its name
+        beside.rename(home)
+        sync_folder(home.parent)
+    _keys_elsewhere(settings, source)
+    return Restored(champion=champion, rows=rows, left=left, aside=aside)
+
+
+class _Restore:
+    """Into a home that is not the project's yet; what lies outside of it, where it belongs."""
+
+    def __init__(self, settings: Settings, source: Source, progress: Progress) -> None:
+        self._settings = settings
+        self._source = source
+        self._progress = progress
+        self._tables = tables_of(settings, settings.journal_path)
+
+    def files(self, home: Path) -> None:
+        prefix = f"{manifest.HOME}/"
+        names = [name for name in self._source.manifest.files if name.startswith(prefix)]
+        for done, name in enumerate(names, start=1):
+            _write(self._source, name, self._settings.home / name.removeprefix(prefix))
+            self._progress("files", done, len(names))
+        database = self._settings.home / contents.MLFLOW_DATABASE
+        if database.exists():
+            relocate(database, Path(self._source.manifest.home), home)
+
+    def journal(self) -> tuple[str, ...]:
+        """The tables that were there already."""
+        left = []
+        for name, wanted in self._source.manifest.tables.items():
+            table = self._tables[name]
+            there = table_copy.standing(table)
+            if there is None:
+                self._table(name, wanted)
+            elif there[0] == wanted.id and there[1] >= wanted.version:
+                left.append(name)  # in an object store, which a lost machine does not take along
+            else:
+                raise Conflict(
+                    f"{table.url} holds another table than the backup: remove it, or name another "
+                    "place in [journal] path"
+                )
+        return tuple(left)
+
+    def spool(self) -> int:
+        """Store what waited, under the numbers it had: nothing twice, whoever else stores it."""
+        settings = self._settings
+        folder = settings.spool_path / settings.model.name
+        waited = list(folder.glob(f"*/{waiting_rows.SEGMENTS}"))
+        rows = sum(_rows_in(path) for path in waited)
+        if waited:
+            try:
+                commit_left(
+                    settings.journal_path,
+                    settings.spool_path,
+                    settings.model.name,
+                    settings.model.task,
+                    within=STORED_WITHIN,
+                )
+            except JournalUnavailable:
+                if any(path.exists() for path in waited):  # else what did not fit was set aside
+                    raise
+        for spool in folder.glob("*/"):
+            if not any(spool.glob(f"{REJECTED}/*")):
+                shutil.rmtree(spool)
+        return rows
+
+    def state(self, *, force: bool) -> str | None:
+        """The version that serves from now on."""
+        settings, model = self._settings, self._settings.model.name
+        scratch = settings.home / ".restored"
+        scratch.mkdir()
+        with self._source.open(manifest.STATE) as data:
+            unpacked = dump.unpack(data, scratch / "state.db")
+        target = open_state(settings.state_url)
+        try:
+            with unpacked.begin() as tx:
+                checks.forget_running(tx, model)  # their jobs are not here
+                rollout = rollouts.current(tx, model)
+            if force and settings.state.url is not None:
+                with (settings.home / REPLACED).open("wb") as kept:
+                    dump.dump(settings.state_url, model, kept)
+            dump.put(unpacked, target, model, replace=force)
+        finally:
+            target.close()
+            unpacked.close()
+        shutil.rmtree(scratch)
+        if rollout is None:
+            return None
+        publish.publish(settings.rollout_path, rollout)
+        return rollout.champion.version
+
+    def _table(self, name: str, wanted: TableEntry) -> None:
+        for done, path in enumerate(wanted.files, start=1):
+            pieces = self._source.pieces(f"{place_of(name, wanted)}/{path}")
+            table_copy.write(self._tables[name], path, pieces)
+            self._progress(name, done, len(wanted.files))
+
+
+def _in(beside: Path, settings: Settings) -> Settings:
+    """The settings of the same project with its home elsewhere for now."""
+
+    def moved(path: Path) -> Path:
+        inside = path.is_relative_to(settings.home)
+        return beside / path.relative_to(settings.home) if inside else path
+
+    journal, state = settings.journal, settings.state
+    if journal.path is not None and (folder := storage.local_folder(journal.path)) is not None:
+        journal = replace(journal, path=str(moved(folder)))
+    if state.url is not None and (url := make_url(state.url)).get_backend_name() == "sqlite":
+        state = replace(state, url=f"sqlite:///{moved(Path(url.database or ''))}")
+    return replace(settings, home=beside, journal=journal, state=state)
+
+
+def _rows_in(segment: Path) -> int:
+    found = segments.read(segment)
+    return 0 if found is None else int(found.num_rows)
+
+
+def _set_aside(home: Path, now: datetime) -> Path | None:
+    if not home.exists():
+        return None
+    if {entry.name for entry in home.iterdir()} <= {LOCK}:
+        shutil.rmtree(home)
+        return None
+    aside = home.with_name(f"{home.name}.replaced-{now.astimezone(UTC):%Y-%m-%dT%H-%M-%S.%fZ}")
+    return home.rename(aside)
+
+
+def _keys_elsewhere(settings: Settings, source: Source) -> None:
+    """Keys that lie outside of home, unless there are some."""
+    path = settings.keys_path
+    if manifest.KEYS in source.manifest.files and not path.exists():
+        _write(source, manifest.KEYS, path)
+
+
+def _write(source: Source, name: str, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+    with path.open("wb") as out:
+        for piece in source.pieces(name):
+            out.write(piece)
+    path.chmod(source.manifest.files[name].mode)
