@@ -213,7 +213,8 @@ def _dataset(table: TableRef, schema: Any, chosen: Any) -> Any:
 def _placed(statistics: Any) -> Iterator[tuple[str, Any]]:
     """Each file's path and the values of its partition columns, oldest rows first."""
     if "min.time" in statistics.column_names:
-        statistics = statistics.sort_by([("min.time", "ascending"), ("path", "ascending")])
+        order = ("min.time", "modification_time", "path")  # and of one moment, as they came
+        statistics = statistics.sort_by([(name, "ascending") for name in order])
     prefix = "partition."
     parts = [name for name in statistics.column_names if name.startswith(prefix)]
     values = [statistics[name].to_pylist() for name in parts]
