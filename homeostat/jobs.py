@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -108,6 +109,7 @@ class UpkeepJob:
     """python -m homeostat.journal upkeep FOLDER -> UpkeepResult"""
 
     project: str
+    since: datetime | None  # when the last one ended well
 
 
 @dataclass(frozen=True, kw_only=True)

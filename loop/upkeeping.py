@@ -32,7 +32,7 @@ def advance(context: Context, now: datetime) -> None:
     if upkeep.started_at is not None:
         _collect(context, now)
     elif due_at(upkeep, context.settings.journal.upkeep_every) <= now:
-        _begin(context, now)
+        _begin(context, upkeep, now)
 
 
 def due_at(upkeep: Upkeep, every: timedelta) -> datetime:
@@ -42,13 +42,14 @@ def due_at(upkeep: Upkeep, every: timedelta) -> datetime:
     return upkeep.ended_at + min(every, FIRST_REST * (1 << min(upkeep.failures - 1, 20)))
 
 
-def _begin(context: Context, now: datetime) -> None:
+def _begin(context: Context, upkeep: Upkeep, now: datetime) -> None:
     if not upkeep_lease.take(context.state, context.model, now):
         return  # a person does it by hand
     folder = _folder(context)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    write_atomically(folder / SPEC, to_json(UpkeepJob(project=str(context.settings.project))))
+    job = UpkeepJob(project=str(context.settings.project), since=upkeep.done_at)
+    write_atomically(folder / SPEC, to_json(job))
     with context.state.begin() as tx:
         upkeeps.begin(tx, context.model, now)
     _start_job(context)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import random
 import shutil
@@ -10,10 +9,9 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from journal_kit import (
     EVER,
@@ -30,7 +28,8 @@ from journal_kit import (
 from test_journal_crash import acknowledged, child, stored, until_killed
 
 from homeostat.journal import compaction, retention, tables, upkeep
-from homeostat.journal.files import TableFile, files_in, files_of
+from homeostat.journal.files import TableFile, files_in
+from homeostat.journal.row_groups import Span, spans
 from homeostat.records import Task
 
 DAY = NOON.replace(hour=0)
@@ -76,23 +75,15 @@ def quarters(day: datetime = DAY, count: int = 96) -> list[datetime]:
     return [day + timedelta(minutes=15 * n) for n in range(count)]
 
 
-def row_groups(folder: Path) -> list[tuple[datetime, datetime]]:
-    """From when to when the rows of each are."""
-    spans = []
-    for file in DeltaTable(folder / "journal/digits/predictions").file_uris():
-        metadata = pq.read_metadata(file)
-        for number in range(metadata.num_row_groups):
-            group = metadata.row_group(number)
-            columns = {group.column(c).path_in_schema: c for c in range(group.num_columns)}
-            found = group.column(columns["time"]).statistics
-            spans.append((found.min, found.max))
-    return spans
+def row_groups(folder: Path) -> list[Span]:
+    table = predictions(folder)
+    return spans(table, [file.path for file in files_in(table, "time")], "time")
 
 
 def touched(folder: Path, start: datetime) -> int:
     """Row groups that a reader of one hour cannot skip."""
-    end = start + timedelta(hours=1)
-    return sum(first < end and last >= start for first, last in row_groups(folder))
+    first, last = start.timestamp(), (start + timedelta(hours=1)).timestamp()
+    return sum(span.start < last and span.end >= first for span in row_groups(folder))
 
 
 def test_a_day_of_commits_becomes_one_file_and_reads_the_same(tmp_path: Path) -> None:
@@ -118,54 +109,39 @@ def test_a_table_of_few_files_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_day_out_of_order_is_sorted_once_it_is_over(tmp_path: Path) -> None:
-    """A writer whose storage was away all day comes last; sorted, the files do not overlap."""
+    """A writer whose storage was away comes last; sorted, an hour is in one place again."""
     moments = quarters(count=48)
     random.Random(3).shuffle(moments)
-    fill(tmp_path, moments, each=300)
+    fill(tmp_path, moments, each=3000)
     table = predictions(tmp_path)
     before = open_journal(tmp_path).window(*EVER, PIXELS)
-    assert compaction.compact(table, "time", now=NOON, target=20_000).sorted_days == ()
-    done = compaction.compact(table, "time", now=LATER, target=20_000)
-    assert done.sorted_days == ("2026-11-20",)
-    files = files_of(DeltaTable(table.url), "time")
-    assert len(files) > 2
-    for one, following in itertools.pairwise(files):
-        assert one.end <= following.start
-    assert compaction.compact(table, "time", now=LATER, target=20_000).sorted_days == ()
+    assert compaction.compact(table, "time", now=NOON).sorted_days == ()
+    assert touched(tmp_path, DAY) == len(row_groups(tmp_path))
+    assert compaction.compact(table, "time", now=LATER).sorted_days == ("2026-11-20",)
+    assert max(touched(tmp_path, DAY + timedelta(hours=hour)) for hour in range(12)) <= 2
     after = open_journal(tmp_path).window(*EVER, PIXELS)
     assert after.sort_by("_prediction_id").equals(before.sort_by("_prediction_id"))
+    assert compaction.compact(table, "time", now=LATER).sorted_days == ()
+    long_ago = datetime(2026, 1, 1, tzinfo=UTC)
+    assert compaction.compact(table, "time", now=LATER, since=long_ago).sorted_days == ()
 
 
 def test_what_is_worth_doing_follows_from_the_files_alone() -> None:
-    """A growing day waits for eight small files; large and orderly ones are left as they are."""
+    """A growing day waits for eight small files; large ones are left as they are."""
 
-    def day(count: int, size: int, day: str = "2026-11-20", hours: float = 1) -> list[TableFile]:
-        start = datetime.fromisoformat(f"{day}T00:00:00Z")
+    def day(count: int, size: int, day: str = "2026-11-20") -> list[TableFile]:
         return [
-            TableFile(
-                path=str(n),
-                day=day,
-                bytes=size,
-                rows=10,
-                start=start + timedelta(hours=n),
-                end=start + timedelta(hours=n + hours),
-            )
+            TableFile(path=str(n), day=day, bytes=size, rows=10, written_at=NOON)
             for n in range(count)
         ]
 
-    def planned(files: list[TableFile], now: datetime = LATER) -> compaction.Plan:
-        return compaction.plan(files, now=now)
-
     large, small = compaction.TARGET, 1000
-    assert planned(day(20, large)) == compaction.Plan()
-    assert planned(day(7, small), NOON) == compaction.Plan()
-    assert planned(day(8, small), NOON).merge == ("2026-11-20",)
-    assert planned(day(1, small) + day(2, small, "2026-11-21")).merge == ("2026-11-21",)
-    assert planned(day(20, large, hours=20)).sort == ("2026-11-20",)
-    assert planned(day(20, large, hours=20), NOON).sort == ()
-    assert planned(day(40, large, hours=20)).sort == (), "too large to be sorted"
-    untimed = [TableFile(path=str(n), day="", bytes=small, rows=1) for n in range(9)]
-    assert planned(untimed) == compaction.Plan(merge=("",))
+    assert compaction.plan(day(20, large), now=LATER) == ()
+    assert compaction.plan(day(7, small), now=NOON) == ()
+    assert compaction.plan(day(8, small), now=NOON) == ("2026-11-20",)
+    mixed = day(1, small) + day(2, small, "2026-11-21") + day(1, large, "2026-11-21")
+    assert compaction.plan(mixed, now=LATER) == ("2026-11-21",)
+    assert compaction.plan(day(9, small, ""), now=LATER) == ("",)
 
 
 def test_versions_with_other_columns_are_put_together(tmp_path: Path) -> None:

@@ -29,12 +29,13 @@ def _work(spec: UpkeepJob) -> UpkeepResult:
     chosen = settings.load(Path(spec.project), os.environ)
     model = chosen.model
     return upkeep(
-        chosen.journal_path, model.name, model.task, keeping_of(chosen.journal), now=_now()
+        chosen.journal_path,
+        model.name,
+        model.task,
+        keeping_of(chosen.journal),
+        now=datetime.now(UTC),
+        since=spec.since,
     )
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """Small files become large ones, so that a day of commits reads like one.
 
-Files are put together in the order of their commits. Rows of one moment therefore stay together,
-and a reader who wants an hour skips nearly all row groups by their times. Only where a day came in
-badly out of order (a writer whose storage was away for hours) it is sorted by time, once it is
-over. Appends and readers go on: replaced files stay until the vacuum, and a commit of the writer
-does not touch them. Killed anywhere, the table holds either the old files or the new ones.
+The files of a day are put together in the order of their commits, more or less: several are read at
+once. A day that is over is therefore sorted by time, once, where that is worth it: a reader who
+wants an hour skips all other row groups by their times. Appends and readers go on: replaced files
+stay until the vacuum, and no commit of a writer touches them. Killed anywhere, the table holds
+either the old files or the new ones.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from deltalake import WriterProperties
 from deltalake.exceptions import CommitFailedError, DeltaError
 
 from homeostat.journal.commits import sync_commits
+from homeostat.journal.encoding import EPOCH
 from homeostat.journal.files import Progress, TableFile, files_in, silent
+from homeostat.journal.row_groups import disorder, spans
 from homeostat.journal.tables import TableRef, open_table, reaching
 
 logger = logging.getLogger(__name__)
@@ -28,23 +30,15 @@ logger = logging.getLogger(__name__)
 TARGET = 128_000_000  # bytes of a file; with it goes the memory that putting together takes
 FEW = 8  # so many small files of a day that still grows are left alone
 OVER_AFTER = timedelta(hours=1)  # rows of a day may be committed so long after its end
-HOUR = 3600.0
 DISORDER = 2.0  # times what an hour's read would touch, were the day sorted
 SORTED_MOST = 4_000_000_000  # bytes: sorting spills to the temporary folder, and takes its time
 SORT_MEMORY = 512_000_000
+MARGIN = timedelta(days=2)  # a day that ended since then, by clocks that differ
 COMMIT_EVERY = timedelta(minutes=1)  # of a long compaction: killed, it loses no more
 ATTEMPTS = 3  # where somebody deleted rows of the same files meanwhile
 
 # Row groups are what a reader skips: small enough for an hour, large enough to compress.
 WRITTEN = WriterProperties(compression="ZSTD", compression_level=1, max_row_group_size=32_768)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """Days, oldest first; "" is all of a table without days."""
-
-    merge: tuple[str, ...] = ()
-    sort: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,22 +56,25 @@ def compact(
     time_column: str,
     *,
     now: datetime,
+    since: datetime | None = None,
     progress: Progress = silent,
     target: int = TARGET,
 ) -> Compacted:
-    """Put a table's small files together where that is worth it. Raises JournalUnavailable."""
-    chosen = _planned(table, time_column, now, target)
+    """Put a table's small files together where that is worth it. Raises JournalUnavailable.
+
+    `since` is when this was done last: what was in order then, and is as it was, is not looked at.
+    """
+    chosen = plan(files_in(table, time_column), now=now, target=target)
     replaced = written = 0
     merged, ordered = [], []
-    for done, day in enumerate(chosen.merge):
-        progress(f"putting together {_named(day)}", done, len(chosen.merge))
+    for done, day in enumerate(chosen):
+        progress(f"putting together {_named(day)}", done, len(chosen))
         was, became = _rewrite(table, day, by_time=None, target=target)
         replaced, written = replaced + was, written + became
         merged += [day] if was else []
-    if merged:  # larger files overlap less
-        chosen = _planned(table, time_column, now, target)
-    for done, day in enumerate(chosen.sort):
-        progress(f"sorting {_named(day)}", done, len(chosen.sort))
+    days = _disorderly(table, time_column, now=now, since=since)
+    for done, day in enumerate(days):
+        progress(f"sorting {_named(day)}", done, len(days))
         was, became = _rewrite(table, day, by_time=time_column, target=target)
         replaced, written = replaced + was, written + became
         ordered += [day] if was else []
@@ -89,38 +86,46 @@ def compact(
     )
 
 
-def plan(files: Sequence[TableFile], *, now: datetime, target: int = TARGET) -> Plan:
-    """What is worth doing: a function of the files alone, so that nothing has to be remembered."""
-    over = (now - OVER_AFTER).astimezone(UTC).date().isoformat()
-    merge, sort = [], []
-    for day, group in groupby(sorted(files, key=lambda file: file.day), lambda file: file.day):
-        mine = list(group)
-        small = sum(file.bytes < target // 2 for file in mine)
-        finished = "" < day < over
-        if small >= (2 if finished else FEW):
-            merge.append(day)
-        if finished and disorder(mine) > DISORDER and sum(f.bytes for f in mine) <= SORTED_MOST:
-            sort.append(day)
-    return Plan(merge=tuple(merge), sort=tuple(sort))
+def plan(files: Sequence[TableFile], *, now: datetime, target: int = TARGET) -> tuple[str, ...]:
+    """Days whose small files are worth putting together, oldest first: a function of the files
+    alone, so that nothing has to be remembered. "" is all of a table without days."""
+    over = _over(now)
+    return tuple(
+        day
+        for day, mine in _by_day(files)
+        if sum(file.bytes < target // 2 for file in mine) >= (2 if "" < day < over else FEW)
+    )
 
 
-def disorder(files: Sequence[TableFile]) -> float:
-    """How many times more an hour's read touches than if the rows lay in time order."""
-    timed = [
-        (file.bytes, file.start.timestamp(), file.end.timestamp())
-        for file in files
-        if file.start is not None and file.end is not None
-    ]
-    if len(timed) < 2:
-        return 1.0
-    whole = max(end for _, _, end in timed) - min(start for _, start, _ in timed)
-    touched = sum(size * (end - start + HOUR) for size, start, end in timed)
-    ideal = sum(size for size, _, _ in timed) * (whole / len(timed) + HOUR)
-    return touched / ideal
+def _disorderly(
+    table: TableRef, time_column: str, *, now: datetime, since: datetime | None
+) -> tuple[str, ...]:
+    """Days that are over and not in the order of time, as far as they may have changed."""
+    horizon = EPOCH if since is None else since - MARGIN
+    found = []
+    for day, mine in _by_day(files_in(table, time_column)):
+        recent = day >= _day(horizon) or any(file.written_at >= horizon for file in mine)
+        if not ("" < day < _over(now) and recent):
+            continue
+        if sum(file.bytes for file in mine) > SORTED_MOST:
+            continue
+        if disorder(spans(table, [file.path for file in mine], time_column)) > DISORDER:
+            found.append(day)
+    return tuple(found)
 
 
-def _planned(table: TableRef, time_column: str, now: datetime, target: int) -> Plan:
-    return plan(files_in(table, time_column), now=now, target=target)
+def _by_day(files: Sequence[TableFile]) -> list[tuple[str, list[TableFile]]]:
+    ordered = sorted(files, key=lambda file: file.day)
+    return [(day, list(group)) for day, group in groupby(ordered, lambda file: file.day)]
+
+
+def _over(now: datetime) -> str:
+    """The first day that may still get rows."""
+    return _day(now - OVER_AFTER)
+
+
+def _day(moment: datetime) -> str:
+    return moment.astimezone(UTC).date().isoformat()
 
 
 def _rewrite(table: TableRef, day: str, *, by_time: str | None, target: int) -> tuple[int, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote
 
@@ -26,6 +26,7 @@ class TableFile:
     day: str  # "2026-11-20"; empty where the table has no days
     bytes: int
     rows: int
+    written_at: datetime
     start: datetime | None = None  # of its rows, to the millisecond below
     end: datetime | None = None
 
@@ -43,16 +44,22 @@ def files_of(handle: Any, time_column: str) -> tuple[TableFile, ...]:
     """Oldest day first, and within it by time."""
     found = pa.table(handle.get_add_actions(flatten=True))
     times = (f"min.{time_column}", f"max.{time_column}")
-    wanted = ("path", "partition.date", "size_bytes", "num_records", *times)
+    wanted = ("path", "partition.date", "size_bytes", "num_records", "modification_time", *times)
     columns = [
         found[name].to_pylist() if name in found.column_names else [None] * found.num_rows
         for name in wanted
     ]
     files = [
         TableFile(
-            path=unquote(path), day=day or "", bytes=size, rows=rows or 0, start=start, end=end
+            path=unquote(path),
+            day=day or "",
+            bytes=size,
+            rows=rows or 0,
+            written_at=datetime.fromtimestamp(written / 1000, UTC),
+            start=start,
+            end=end,
         )
-        for path, day, size, rows, start, end in zip(*columns, strict=True)
+        for path, day, size, rows, written, start, end in zip(*columns, strict=True)
     ]
     return tuple(sorted(files, key=_place))
 

@@ -7,7 +7,6 @@ none arrives before its prediction: one that came within the days that stay is k
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -15,15 +14,13 @@ from typing import Any
 
 import pyarrow.compute as pc
 import pyarrow.fs as pafs
-from deltalake.exceptions import CommitFailedError
 
-from homeostat.errors import JournalUnavailable
 from homeostat.journal import storage
+from homeostat.journal.deletion import delete, drop_days, timestamp
 from homeostat.journal.files import TableFile, files_in
 from homeostat.journal.scan import column
 from homeostat.journal.tables import TableRef, open_table, reaching
 
-ATTEMPTS = 20  # of a deletion that others were faster than
 CLOCKS = timedelta(days=1)  # a label's day may come before its prediction's, by two clocks
 UNFINISHED = 1  # hours a file without a commit is left alone: its writer may still be at it
 
@@ -85,9 +82,9 @@ def expire(
     old_labels = [file for file in labelled if file.day < _before(first)]
     if not dry_run:
         if old:
-            delete(predictions, f"date < '{first}'")
+            drop_days(predictions, first)
         if old_labels:
-            delete(labels, f"date < '{_before(first)}'")
+            drop_days(labels, _before(first))
         _expire_quarantine(quarantine, datetime.fromisoformat(first).replace(tzinfo=UTC))
     return Expired(
         days=tuple(sorted({file.day for file in old})),
@@ -95,20 +92,6 @@ def expire(
         labels=sum(file.rows for file in old_labels),
         bytes=sum(file.bytes for file in (*old, *old_labels)),
     )
-
-
-def delete(table: TableRef, predicate: str, **more: Any) -> int:
-    """Delete rows by an SQL predicate, however often others are faster; how many they were."""
-    for attempt in range(ATTEMPTS):
-        handle = open_table(table)
-        if handle is None:
-            return 0
-        with reaching(table):
-            try:
-                return int(handle.delete(predicate, **more).get("num_deleted_rows") or 0)
-            except CommitFailedError:
-                time.sleep(0.05 * attempt)
-    raise JournalUnavailable(f"{table.url}: others were faster {ATTEMPTS} times in a row")
 
 
 def vacuum(table: TableRef, *, keep_deleted: timedelta, dry_run: bool = False) -> Vacuumed:
@@ -128,12 +111,6 @@ def vacuum(table: TableRef, *, keep_deleted: timedelta, dry_run: bool = False) -
             if set(lost) - set(replaced):
                 _vacuum(handle, max(hours, UNFINISHED), dry_run=False, full=True)
     return Vacuumed(files=len(sizes), bytes=sum(sizes))
-
-
-def timestamp(moment: datetime) -> str:
-    """As SQL, in the type of our columns: any other cannot be compared with them."""
-    text = moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds")
-    return f"arrow_cast('{text}', 'Timestamp(Microsecond, Some(\"UTC\"))')"
 
 
 def _vacuum(handle: Any, hours: int, *, dry_run: bool, full: bool) -> list[str]:

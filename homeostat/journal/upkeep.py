@@ -51,9 +51,10 @@ def upkeep(
     keeping: Keeping,
     *,
     now: datetime,
+    since: datetime | None = None,
     progress: Progress = silent,
 ) -> UpkeepResult:
-    """All of it, for one model. Raises JournalUnavailable."""
+    """All of it, for one model; `since` is when it was done last. Raises JournalUnavailable."""
     began = time.perf_counter()
     found = tables_of(url, model, task)
     for table in found.values():
@@ -61,7 +62,9 @@ def upkeep(
     expired = expire(found, keeping, now=now)
     replaced = written = swept = swept_bytes = 0
     for name, table in found.items():
-        done = compaction.compact(table, TIME_COLUMNS[name], now=now, progress=progress)
+        done = compaction.compact(
+            table, TIME_COLUMNS[name], now=now, since=since, progress=progress
+        )
         vacuumed = retention.vacuum(table, keep_deleted=keeping.keep_deleted)
         table_log.tidy_log(table)
         replaced, written = replaced + done.replaced, written + done.written

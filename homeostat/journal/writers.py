@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from homeostat.journal import storage
 from homeostat.journal.encoding import EPOCH
+from homeostat.journal.table_log import LOG, entries
 from homeostat.journal.tables import TableRef, reaching
 
-LOG = "_delta_log"
 _CLOCK_FLOOR = 10**15  # versions above are microseconds: a spool numbers its segments by the clock
 
 
@@ -29,7 +28,7 @@ def writers(table: TableRef) -> tuple[WriterState, ...]:
     """By name. Raises JournalUnavailable."""
     with reaching(table):
         files = storage.filesystem(table.url)
-        names = _log_files(files)
+        names = entries(files)
         summed_up = max(
             (name for name in names if name.endswith(".checkpoint.parquet")), default=""
         )
@@ -38,11 +37,6 @@ def writers(table: TableRef) -> tuple[WriterState, ...]:
             if name > summed_up:
                 found |= _of_entry(files, name)
     return tuple(found[name] for name in sorted(found))
-
-
-def _log_files(files: Any) -> list[str]:
-    found = files.get_file_info(pafs.FileSelector(LOG, allow_not_found=True))
-    return [info.base_name for info in found if info.base_name[:20].isdigit()]
 
 
 def _of_checkpoint(files: Any, name: str) -> dict[str, WriterState]:
