@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -23,17 +23,15 @@ LOCK = "up.lock"
 @contextmanager
 def nothing_runs(settings: Settings, now: datetime) -> Iterator[None]:
     """Raises Conflict naming what runs."""
-    if _has_state(settings):
-        _refuse_loop(settings, now)
-    if not settings.home.exists():
-        yield
-        return
-    with only_one(settings):  # `up` holds it, and waits for it
-        server = addresses(settings).server
-        if server is not None or waiting_rows.owned(settings):
-            raise Conflict(
-                f"the server of this project runs ({server or 'stopping'}): end it first"
-            )
+    with ExitStack() as stack:
+        if settings.home.exists():
+            stack.enter_context(only_one(settings))  # `up` holds it, and waits for it
+            server = addresses(settings).server
+            if server is not None or waiting_rows.owned(settings):
+                where = server or "it ends just now"
+                raise Conflict(f"the server of this project runs ({where}): end it first")
+        if _has_state(settings):
+            _refuse_loop(settings, now)
         yield
 
 
