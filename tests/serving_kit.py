@@ -125,16 +125,21 @@ class Server:
 
 
 @contextmanager
-def running(*folders: Path, wait: bool = True, headers: dict | None = None) -> Iterator[Server]:
+def running(
+    *folders: Path,
+    wait: bool = True,
+    headers: dict | None = None,
+    environ: dict[str, str] | None = None,
+) -> Iterator[Server]:
     """`python -m serving` on a free port until the end of the block."""
     log = folders[0] / "server.log"
     command = [sys.executable, "-m", "serving"]
     for folder in folders:
         command += ["--project", str(folder)]
-    environ = {**os.environ, "HOMEOSTAT_SERVING_PORT": "0", "PYTHONSAFEPATH": "1"}
+    more = {"HOMEOSTAT_SERVING_PORT": "0", "PYTHONSAFEPATH": "1", **(environ or {})}
     with log.open("a") as errors:
         process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environ
+            command, stdout=subprocess.PIPE, stderr=errors, text=True, env=os.environ | more
         )
     try:
         assert process.stdout is not None

@@ -1,0 +1,130 @@
+"""What of a request reaches the prediction log: its keys, its kinds of columns, its secrets."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from deltalake import DeltaTable
+from serving_kit import MODEL, Server, add_version, make_project, publish, running
+
+from homeostat.client import Client
+from homeostat.settings import Settings
+
+ROW = [1.0, 2.0, 3.0, 4.0]
+VARIABLE, SECRET = "SHAPES_HASH_KEY", "0123456789abcdef-not-for-any-log"
+HASHED = f'[journal]\nhash = ["key"]\nhash_key_env = "{VARIABLE}"\n'
+
+
+@pytest.fixture(scope="module")
+def projects(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, Settings]:
+    """One that logs keys as they are, one that logs a hash of them."""
+    folder = tmp_path_factory.mktemp("journal")
+    plain = make_project(folder / "plain")
+    hashed = make_project(folder / "hashed", HASHED, model="hashed")
+    for project in (plain, hashed):
+        publish(project, add_version(project, 1), epoch=1)
+    return plain, hashed
+
+
+@pytest.fixture(scope="module")
+def server(projects: tuple[Settings, Settings]) -> Iterator[Server]:
+    folders = [project.project for project in projects]
+    with running(*folders, environ={VARIABLE: SECRET}) as server:
+        yield server
+
+
+def keys_of(server: Server, project: Settings) -> dict[str, str | None]:
+    """The stored key of every stored row."""
+    name = project.model.name
+    assert server.http.post(f"/models/{name}/flush").status_code == 200
+    table = DeltaTable(f"{project.journal_path}/{name}/predictions")
+    columns = table.to_pyarrow_table(columns=["prediction_id", "key"])
+    return dict(zip(*(column.to_pylist() for column in columns.columns), strict=True))
+
+
+def test_counters_of_the_journal_begin_at_zero(server: Server) -> None:
+    """Before the first row: the first one lost would otherwise be no increase."""
+    text = server.http.get("/metrics").text
+    for name in ("received", "stored", "dropped", "rejected", "sampled_out", "errors"):
+        assert f'homeostat_journal_{name}_total{{model="{MODEL}"}} 0.0' in text
+    assert f'homeostat_journal_memory_bytes{{model="{MODEL}"}}' in text
+
+
+def test_keys_are_logged_with_their_rows(
+    server: Server, projects: tuple[Settings, Settings]
+) -> None:
+    """Whoever shares a batch, with keys or without."""
+    wanted: dict[str, str | None] = {}
+
+    def ask(number: int) -> None:
+        ids = [f"{number}-{row}" for row in range(1 + number % 3)]
+        keys = [None if row == 1 else f"user-{number % 5}" for row in range(len(ids))]
+        given = keys if number % 2 else None
+        with Client(server.url, model=MODEL) as client:
+            assert client.predict([ROW] * len(ids), ids=ids, keys=given).ids == tuple(ids)
+        wanted.update(zip(ids, keys if number % 2 else [None] * len(ids), strict=True))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(ask, range(60)))
+    assert keys_of(server, projects[0]) == wanted
+
+
+def test_a_hashed_key_is_told_to_nobody(
+    server: Server, projects: tuple[Settings, Settings]
+) -> None:
+    """Equal stays equal, what it was cannot be read, and the secret is in no log."""
+    with Client(server.url, model="hashed") as client:
+        client.predict([ROW] * 4, ids=list("abcd"), keys=["ada", "bob", "ada", None])
+    found = keys_of(server, projects[1])
+    assert found["a"] == found["c"] != found["b"]
+    assert found["d"] is None
+    assert not {"ada", "bob"} & set(found.values())
+    assert SECRET not in server.log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("journal", "secret", "says"),
+    [
+        (HASHED, None, VARIABLE),
+        (HASHED, " ", VARIABLE),
+        (HASHED, "too-short", "16 to 64 bytes"),
+        ('[journal]\nhash = ["key"]\nhash_key_file = "none.txt"\n', SECRET, "none.txt"),
+        ('[journal]\npath = "ftp://somewhere"\n', None, "journal.path"),
+    ],
+)
+def test_a_journal_that_cannot_be_is_told_at_the_start(
+    tmp_path: Path, journal: str, secret: str | None, says: str
+) -> None:
+    """One plain line, status 1, and the secret is not in it."""
+    make_project(tmp_path, journal)
+    environ = {**os.environ, "HOMEOSTAT_SERVING_PORT": "0"}
+    done = subprocess.run(
+        [sys.executable, "-m", "serving", "--project", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environ if secret is None else {**environ, VARIABLE: secret},
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "too-short" not in done.stderr
+    assert SECRET not in done.stderr
+
+
+def test_a_key_file_serves_as_well(tmp_path: Path) -> None:
+    """The variable is not the only place for a secret."""
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret" / "key.txt").write_text(f"{SECRET}\n")
+    project = make_project(
+        tmp_path / "project",
+        '[journal]\nhash = ["key"]\nhash_key_file = "../secret/key.txt"\n',
+    )
+    with running(project.project, wait=False) as server:
+        assert server.http.get("/health/live").status_code == 200
