@@ -64,6 +64,7 @@ class Committer:
         self._met = False
         self._tried: set[int] = set()  # versions that may be in a table
         self._problem = ""
+        self._failing = 0.0  # seconds to the next try, after one that failed
         self.tally = Tally()
         self.errors = 0
         self._thread = threading.Thread(target=self._run, name=f"journal {app_id}", daemon=True)
@@ -72,8 +73,9 @@ class Committer:
         self._thread.start()
 
     def wake(self) -> None:
-        """A segment is full: do not wait for the next round."""
-        self._wake.set()
+        """Something is full: do not wait for the next round. While the storage is away, do."""
+        if not self._failing:
+            self._wake.set()
 
     def flush(self, within: timedelta) -> None:
         """All that is in the spool now is in the tables; raises JournalUnavailable."""
@@ -99,7 +101,7 @@ class Committer:
             self._thread.join()
 
     def _run(self) -> None:
-        pause = failing = 0.0  # what an earlier process left is stored at once
+        pause = 0.0  # what an earlier process left is stored at once
         while not self._stopping.is_set():
             self._wake.wait(pause)
             self._wake.clear()
@@ -107,9 +109,10 @@ class Committer:
                 return
             try:
                 self._round()
-                pause, failing = self._every, 0.0
+                pause, self._failing = self._every, 0.0
             except BaseException as problem:  # noqa: BLE001 - a panic in delta-rs is no Exception
-                pause = failing = min(max(FIRST_WAIT, failing * 2), LONGEST_WAIT)
+                self._failing = min(max(FIRST_WAIT, self._failing * 2), LONGEST_WAIT)
+                pause = self._failing
                 self.errors += 1
                 self._problem = str(problem)
                 logger.error(
@@ -230,8 +233,8 @@ class Committer:
         self.tally.recovered += segment.waiting
 
     def _done(self, segment: Segment) -> None:
+        self._spool.discard(segment)  # what cannot be deleted comes here again, and counts once
         self.tally.stored += segment.waiting
-        self._spool.discard(segment)
 
     def _reject(self, segment: Segment, problem: Unstorable) -> None:
         kept = self._spool.set_aside(segment)

@@ -138,6 +138,7 @@ class JournalWriter:
                     self._spool_rows(rows)
                 return True
             except JournalUnavailable:
+                self._committer.wake()  # which makes room
                 if self._drops:
                     return False
                 left = deadline - time.monotonic() if wait > 0 else 0.0
