@@ -49,9 +49,7 @@ def pin(table: TableRef) -> Pinned | None:
                 data = map(unquote, added["path"].to_pylist())
                 files = dict(zip(data, added["size_bytes"].to_pylist(), strict=True))
                 files |= {f"{LOG}/{name}": there[name] for name in log}
-                return Pinned(
-                    id=str(handle.metadata().id), version=handle.version(), files=files
-                )
+                return Pinned(id=str(handle.metadata().id), version=handle.version(), files=files)
     raise JournalUnavailable(
         f"the log of the table {table.url} lacks entries that its newest version needs; "
         "was it changed by another program?"

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import click
+import msgspec
 from rich.markup import escape
 
+from homeostat import columns
 from homeostat.errors import JournalUnavailable
+from homeostat.journal.encoding import microseconds
+from homeostat.journal.maturity import Standing, standing
+from homeostat.journal.reader import Journal
+from homeostat.journal.rows import integers
 from homeostat.settings import Settings
 from loop.clock import utc_now
 from loop.commands.common import settings_of, terminal
@@ -101,6 +109,67 @@ def import_(
         terminal.print(f"[red]{found.refused} rows were refused[/]")
     told.show()
     raise SystemExit(1 if found.refused else 0)
+
+
+@command.command()
+@click.option("--name", default="label", show_default=True, help="Of the labels looked at.")
+@click.option("--days", default=30, show_default=True, type=click.IntRange(1), help="So far back.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.pass_obj
+def ledger(project: Path, name: str, days: int, as_json: bool) -> None:
+    """How late labels come, what of each day is labelled, and when the rest will be."""
+    from loop.commands.label_ledger import show
+
+    settings = settings_of(project)
+    flush_journal(settings)
+    found = _journal(settings).ledger(utc_now(), days=days, label=name)
+    if as_json:
+        click.echo(msgspec.json.encode(found))
+    else:
+        show(terminal, found, settings.monitor.label_delay)
+
+
+@command.command()
+@click.option("--name", default="label", show_default=True, help="Of the labels looked at.")
+@click.option("--days", default=30, show_default=True, type=click.IntRange(1), help="So far back.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.pass_obj
+def pending(project: Path, name: str, days: int, as_json: bool) -> None:
+    """What still waits: predictions for their labels, and labels for their predictions."""
+    from loop.commands.label_ledger import standings
+
+    settings = settings_of(project)
+    flush_journal(settings)
+    journal, now = _journal(settings), utc_now()
+    since = now - timedelta(days=days)
+    counts = count_standings(journal, since, now, settings.monitor.label_delay, name)
+    alone = journal.pending_labels(label=name, since=since)
+    if as_json:
+        rows = {standing.value: count for standing, count in counts.items()}
+        click.echo(msgspec.json.encode({**rows, "without_prediction": alone}))
+        return
+    standings(terminal, counts, since)
+    terminal.print(f"labels without a prediction (yet): {alone}")
+
+
+def count_standings(
+    journal: Journal, start: datetime, end: datetime, delay: timedelta, name: str
+) -> dict[Standing, int]:
+    """Predictions by what may be said of their labels at `end`, in bounded memory."""
+    found: Counter[str] = Counter()
+    for batch in journal.batches(start, end, (), label=name, quarantined=True):
+        kinds = standing(
+            integers(batch[columns.TIME]),
+            batch[columns.LABEL].is_valid().to_numpy(zero_copy_only=False),
+            now_us=microseconds(end),
+            delay_us=delay // timedelta(microseconds=1),
+        )
+        found.update(kinds.tolist())
+    return {each: found[each.value] for each in Standing}
+
+
+def _journal(settings: Settings) -> Journal:
+    return Journal(settings.journal_path, settings.model.name, settings.model.task)
 
 
 class _Report:
