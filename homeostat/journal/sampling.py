@@ -44,7 +44,7 @@ def shares_of(column: Any) -> NDArray[np.float64]:
 def _shares(data: Any, rows: int, length: int) -> NDArray[np.float64]:
     words = np.zeros((rows, -(-length // 8) * 8), dtype=np.uint8)
     words[:, :length] = np.frombuffer(data, np.uint8, rows * length).reshape(rows, length)
-    state = np.full(rows, length, dtype=np.uint64) * STEP
+    state = np.full(rows, length + 1, dtype=np.uint64) * STEP
     for word in words.view("<u8").T:
         state = _mixed(state ^ word) + STEP
     state = _mixed(state)
