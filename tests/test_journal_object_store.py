@@ -15,10 +15,14 @@ from journal_kit import EVER, PIXELS, at, ids_of, label, open_writer, tensor_row
 from object_store_kit import BUCKET, ObjectStore, environ_of, free_port, object_store
 
 from homeostat.errors import JournalUnavailable, SettingsError
-from homeostat.journal import storage
+from homeostat.journal import forget, storage
 from homeostat.journal.reader import Journal
+from homeostat.journal.stats import stats
+from homeostat.journal.upkeep import Keeping, tables_of, upkeep
 from homeostat.journal.writer import JournalWriter
 from homeostat.records import Task
+
+TASK = Task.CLASSIFICATION
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +59,7 @@ def writer_of(folder: Path, url: str, **changes: Any) -> JournalWriter:
 
 
 def journal_of(url: str) -> Journal:
-    return Journal(url, "digits", Task.CLASSIFICATION)
+    return Journal(url, "digits", TASK)
 
 
 def names(count: int, prefix: str = "row") -> list[str]:
@@ -85,6 +89,42 @@ def test_everything_of_the_journal_works_in_an_object_store(
     assert journal.pending_labels() == 1
     assert journal.release("k", now=at(80)) == 1
     assert journal.window(at(0), at(1), PIXELS).num_rows == 3
+
+
+def test_upkeep_works_in_an_object_store(store: ObjectStore, tmp_path: Path, url: str) -> None:
+    """Small files are put together, replaced ones swept, old days deleted, a person forgotten;
+    and a reader whose file was swept reads on."""
+    writer, journal = writer_of(tmp_path, url), journal_of(url)
+    for number in range(10):
+        writer.append(tensor_rows([f"old-{number}"], at(-86_400 * 3 + number), keys=["ada"]))
+        writer.append(
+            tensor_rows([f"new-{number}", f"bob-{number}"], at(number), keys=["ada", "bob"])
+        )
+        writer.label([label(f"new-{number}", "3"), label(f"bob-{number}", "4")])
+        writer.flush()
+    reading = journal.batches(*EVER, PIXELS, rows=5)
+    seen = [*next(reading).column("_prediction_id").to_pylist()]
+    keeping = Keeping(keep=timedelta(days=2), keep_bytes=None, keep_deleted=timedelta(0))
+    done = upkeep(url, "digits", TASK, keeping, now=at(3600))
+    assert (done.expired_rows, done.rows) == (10, 20)
+    assert done.files_removed > done.files_written
+    for batch in reading:
+        seen += batch.column("_prediction_id").to_pylist()
+    assert set(seen) >= {f"new-{number}" for number in range(10)}
+
+    tables = tables_of(url, "digits", TASK)
+    wanted = forget.Wanted(keys=frozenset(["ada"]))
+    found = forget.find(tables["predictions"], wanted)
+    forget.erase(tables, wanted, found, waiting=forget.Waiting(unfinished=timedelta(0)))
+    left = journal.window(*EVER, PIXELS)
+    assert sorted(ids_of(left)) == [f"bob-{number}" for number in range(10)]
+    assert left["_label"].to_pylist() == ["4"] * 10
+    known = stats(url, "digits", TASK)
+    assert (known.rows, known.labels) == (10, 10)
+    assert [each.writer for each in known.writers] == ["server-1"]
+    writer.append(tensor_rows(["later"], at(7200)))
+    writer.close()
+    assert journal.newest_time() == at(7200)
 
 
 def test_two_writers_at_once_lose_nothing(store: ObjectStore, tmp_path: Path, url: str) -> None:

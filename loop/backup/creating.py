@@ -16,8 +16,9 @@ from tempfile import TemporaryDirectory
 
 import homeostat
 from homeostat.errors import JournalUnavailable, RegistryRefused, RegistryUnavailable
-from homeostat.journal import table_copy, tables
+from homeostat.journal import table_copy
 from homeostat.journal.tables import TableRef
+from homeostat.journal.upkeep import tables_of
 from homeostat.settings import FILE_NAME, Settings
 from homeostat.state import dump
 from loop.backup import contents, manifest, targets
@@ -79,15 +80,6 @@ def create(
     )
 
 
-def tables_of(settings: Settings, url: str) -> dict[str, TableRef]:
-    model, task = settings.model.name, settings.model.task
-    return {
-        "predictions": tables.predictions(url, model, task),
-        "labels": tables.labels(url, model),
-        "quarantine": tables.quarantine(url, model),
-    }
-
-
 def place_of(name: str, table: TableEntry | table_copy.Pinned) -> str:
     """Where a table lies in a backup: one made anew may use the names of its files again."""
     return f"{manifest.JOURNAL}/{name}/{table.id}"
@@ -138,7 +130,9 @@ class _Copier:
     def journal(self) -> dict[str, TableEntry]:
         settings = self._settings
         found = {}
-        for name, table in tables_of(settings, settings.journal_path).items():
+        model = settings.model
+        tables = tables_of(settings.journal_path, model.name, model.task)
+        for name, table in tables.items():
             copied = self._table(name, table)
             if copied is not None:
                 found[name] = copied

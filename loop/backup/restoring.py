@@ -14,12 +14,13 @@ from homeostat.errors import Conflict, JournalUnavailable, SettingsError
 from homeostat.journal import segments, storage, table_copy
 from homeostat.journal.segments import sync_folder
 from homeostat.journal.spools import REJECTED, commit_left
+from homeostat.journal.upkeep import tables_of
 from homeostat.registry.relocation import relocate
 from homeostat.settings import Settings
 from homeostat.state import checks, dump, rollouts
 from homeostat.state.store import open_state
 from loop.backup import contents, manifest, waiting_rows
-from loop.backup.creating import place_of, tables_of
+from loop.backup.creating import place_of
 from loop.backup.manifest import TableEntry
 from loop.backup.quiet import LOCK, nothing_runs
 from loop.backup.sources import Progress, Source
@@ -74,7 +75,8 @@ class _Restore:
         self._settings = settings
         self._source = source
         self._progress = progress
-        self._tables = tables_of(settings, settings.journal_path)
+        model = settings.model
+        self._tables = tables_of(settings.journal_path, model.name, model.task)
 
     def files(self, home: Path) -> None:
         prefix = f"{manifest.HOME}/"
