@@ -6,6 +6,7 @@ with those of its reference.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,8 @@ def describe(
     them in a row, of which `other_missing` are. What cannot be told is NaN: the first five where
     a row has no number, the last where it has no input at all.
     """
-    numbers = matrix.reshape(len(matrix), -1).astype(np.float64, copy=False)
+    flat = matrix.reshape(len(matrix), math.prod(matrix.shape[1:]))
+    numbers = flat.astype(np.float64, copy=False)
     missing = np.isnan(numbers)
     lacking = missing.sum(axis=1)
     count = numbers.shape[1] - lacking
