@@ -1,0 +1,199 @@
+"""What each durability promises holds when the process is killed, and is not more than it says."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import duckdb
+import pytest
+from deltalake import DeltaTable
+from journal_kit import label, open_writer, tensor_rows
+
+HERE = str(Path(__file__).parent)
+
+# Acknowledges each row with the moment (CLOCK_MONOTONIC is one clock for all processes).
+APPENDER = """
+import os, sys, time
+from datetime import timedelta
+from pathlib import Path
+from journal_kit import label, open_writer, tensor_rows
+folder, durability, turn = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+writer = open_writer(
+    folder, durability=durability, commit_every=timedelta(seconds=0.2), commit_bytes=200_000
+)
+for count in range(1_000_000):
+    name = f"{turn}-{count}"
+    writer.append(tensor_rows([name]))
+    os.write(1, f"row {name} {time.monotonic()}\\n".encode())
+    if count % 50 == 0:
+        writer.label([label(name, "7")])
+        os.write(1, f"label {name} {time.monotonic()}\\n".encode())
+    time.sleep(0.0005)
+"""
+
+# One row, and then nothing that could push it on: only the promise itself.
+LONELY = """
+import os, signal, sys, time
+from pathlib import Path
+from journal_kit import open_writer, tensor_rows
+folder, durability, rest = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
+writer = open_writer(folder, durability=durability)
+writer.append(tensor_rows(["first"]))
+writer.flush()
+writer.append(tensor_rows(["last"]))
+time.sleep(rest)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def child(program: str, *arguments: object) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": HERE},
+    )
+
+
+def killed(process: subprocess.Popen[bytes], after: float) -> tuple[bytes, float]:
+    """What it acknowledged until it was killed, and when that was."""
+    assert process.stdout is not None
+    out = process.stdout.fileno()
+    printed, deadline = b"", time.monotonic() + 60
+    while (left := deadline - time.monotonic()) > 0:
+        if select.select([out], [], [], left)[0]:
+            if not printed:
+                deadline = time.monotonic() + after
+            printed += os.read(out, 1 << 20)
+    moment = time.monotonic()
+    process.send_signal(signal.SIGKILL)
+    printed += process.stdout.read()
+    process.wait()
+    process.stdout.close()
+    return printed, moment
+
+
+def acknowledged(printed: bytes, kind: str) -> dict[str, float]:
+    whole = printed.decode().rpartition("\n")[0].splitlines()
+    fields = [line.split() for line in whole if line.startswith(kind)]
+    return {name: float(moment) for _, name, moment in fields}
+
+
+def stored(folder: Path, table: str = "predictions") -> Counter[str]:
+    files = DeltaTable(folder / "journal" / "digits" / table).file_uris()
+    rows = duckdb.sql(f"select prediction_id from read_parquet({files})").fetchall()
+    return Counter(row[0] for row in rows)
+
+
+@pytest.mark.parametrize("durability", ["async", "spool", "sync"])
+def test_kill_costs_what_the_durability_says(tmp_path: Path, durability: str) -> None:
+    """spool and sync: nothing. async: rows of the last moments, 50 ms on an idle machine; half a
+    second is allowed here, since other processes may hold this one up. Labels: nothing, ever."""
+    rows: dict[str, float] = {}
+    labels: dict[str, float] = {}
+    for turn, after in enumerate([0.4, 0.7]):
+        printed, moment = killed(child(APPENDER, tmp_path, durability, turn), after)
+        seen = acknowledged(printed, "row")
+        if durability == "async":
+            seen = {name: at for name, at in seen.items() if at < moment - 0.5}
+        rows |= seen
+        labels |= acknowledged(printed, "label")
+    open_writer(tmp_path).close()
+    found, found_labels = stored(tmp_path), stored(tmp_path, "labels")
+    assert rows
+    assert rows.keys() <= found.keys()
+    assert labels.keys() <= found_labels.keys()
+    assert set(found.values()) == set(found_labels.values()) == {1}
+
+
+def test_async_row_is_safe_soon_without_another_one(tmp_path: Path) -> None:
+    """A row that nothing follows is in the spool when a second has passed."""
+    assert child(LONELY, tmp_path, "async", 1).wait(60) == -signal.SIGKILL
+    open_writer(tmp_path).close()
+    assert stored(tmp_path) == {"first": 1, "last": 1}
+
+
+@pytest.mark.parametrize("durability", ["spool", "sync"])
+def test_row_is_safe_when_append_returns(tmp_path: Path, durability: str) -> None:
+    """Killed by its own hand the moment after, nothing is missing."""
+    assert child(LONELY, tmp_path, durability, 0).wait(60) == -signal.SIGKILL
+    open_writer(tmp_path).close()
+    assert stored(tmp_path) == {"first": 1, "last": 1}
+
+
+def test_sync_asks_the_disk_before_it_returns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each sync append and each label forces its file to the disk, and a new file's folder; the
+    other durabilities force none for a row."""
+    forced: list[Path] = []
+
+    def recording(handle: int) -> None:
+        forced.append(Path(f"/proc/self/fd/{handle}").readlink())
+        real(handle)
+
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", recording)
+    for durability in ("async", "spool", "sync"):
+        spool = tmp_path / durability / "spool/digits/server-1"
+        writer = open_writer(tmp_path / durability, durability=durability)
+        for number in range(2):
+            forced.clear()
+            writer.append(tensor_rows(["a"]))
+            here = [file for file in forced if file.is_relative_to(spool)]
+            if durability == "sync":
+                assert spool in here or number
+                assert ".arrows" in {file.suffix for file in here}
+            else:
+                assert here == []
+        forced.clear()
+        writer.label([label("a", "7")])
+        assert spool in forced
+        assert ".arrows" in {file.suffix for file in forced if file.is_relative_to(spool)}
+        writer.close()
+
+
+class Range(ctypes.Structure):
+    _fields_ = (("off", ctypes.c_uint64), ("len", ctypes.c_uint64))
+
+
+class Pages(ctypes.Structure):
+    _fields_ = tuple(
+        (name, ctypes.c_uint64)
+        for name in ("cache", "dirty", "writeback", "evicted", "recently_evicted")
+    )
+
+
+def waiting_for_the_disk(file: Path) -> int:
+    """Pages of a file that are not on the disk yet, by the kernel's own count (cachestat)."""
+    whole, pages = Range(0, 0), Pages()
+    with file.open() as opened:
+        failed = ctypes.CDLL(None, use_errno=True).syscall(
+            451, opened.fileno(), ctypes.byref(whole), ctypes.byref(pages), 0
+        )
+    if failed:
+        pytest.skip(f"this kernel has no cachestat: {os.strerror(ctypes.get_errno())}")
+    return int(pages.dirty + pages.writeback)
+
+
+def test_sync_row_is_on_the_disk_when_append_returns(tmp_path: Path) -> None:
+    """The kernel has nothing left to write of the file; with spool it still has."""
+    left = {}
+    for durability in ("spool", "sync"):
+        writer = open_writer(tmp_path / durability, durability=durability)
+        writer.flush()
+        writer.append(tensor_rows([f"row-{number}" for number in range(2_000)]))
+        spool = tmp_path / durability / "spool/digits/server-1"
+        left[durability] = waiting_for_the_disk(next(spool.glob("*.arrows")))
+        writer.close()
+    if not left["spool"]:
+        pytest.skip("this file system keeps no page waiting")
+    assert left["sync"] == 0
