@@ -121,7 +121,7 @@ async def case_of(fault: str, w: Watched, told: Told, looks: Looks, already: int
     own = Counter({each: count for each, count in table.items() if "-" in each and len(each) < 30})
     wrong = [f"{what} ({count} times)" for what, count in (told.others + looks.wrong).items()]
     wrong += [] if flushed.status == 200 else [f"flush answered {flushed.status}"]
-    wrong += _wrong(w.policy, told, counters, own, already)
+    wrong += discrepancies(w.policy, told, counters, own, already)
     case = Case(
         fault=fault,
         policy=w.policy,
@@ -143,10 +143,10 @@ async def case_of(fault: str, w: Watched, told: Told, looks: Looks, already: int
     return Case(**{**vars(case), "wrong": wrong})
 
 
-def _wrong(
+def discrepancies(
     policy: str, told: Told, counters: Mapping[str, int], table: Counter[str], already: int
 ) -> list[str]:
-    """What does not add up."""
+    """What callers were told, what was counted and what is in the table, against each other."""
     logged, refused = set(told.logged), set(told.refused)
     checks: list[tuple[bool, str]] = [
         (max(table.values(), default=0) <= 1, "rows are in the table more than once"),

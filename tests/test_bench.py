@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 
 from bench import contest
 from bench.contest import Contestant, Outcome, Span
+from bench.fault_case import discrepancies
 from bench.load import Load
 from bench.machine import describe
 from bench.options import Options
 from bench.results import Findings, Report, Table, record
+from bench.steady import Told
 
 OURS, PEER = "ours", "peer"
 
@@ -87,3 +90,33 @@ def test_recording_a_subject_replaces_it_and_nothing_else(tmp_path) -> None:
     assert path.read_text() == before
     assert "| a | 1 |" in before
     assert "no-such-package (absent)" in before
+
+
+KEPT = Counter({"a": 1, "b": 1})
+ROWS = {"stored": 2, "rejected": 0, "sampled_out": 0}
+
+
+@pytest.mark.parametrize(
+    ("policy", "told", "counters", "table", "says"),
+    [
+        ("drop", Told(logged=["a", "b", "c"]), {"received": 3, "dropped": 1}, KEPT, ""),
+        ("block", Told(logged=["a", "b"], refused=["c"]), {"received": 2, "dropped": 0}, KEPT, ""),
+        ("drop", Told(logged=["a", "b"]), {"received": 2, "dropped": 0}, KEPT, "not reached"),
+        ("drop", Told(logged=["a", "b", "c"]), {"received": 3, "dropped": 0}, KEPT, "add up"),
+        ("block", Told(["a", "b", "d"], ["c"]), {"received": 3, "dropped": 1}, KEPT, "1 rows are"),
+        ("block", Told(["a"], ["b"]), {"received": 2, "dropped": 0}, KEPT, "nobody has"),
+        (
+            "block",
+            Told(["a", "b"], ["c"]),
+            {"received": 2, "dropped": 0},
+            Counter({"a": 2, "b": 1}),
+            "more than once",
+        ),
+    ],
+)
+def test_a_row_that_is_not_where_it_should_be_is_found(
+    policy: str, told: Told, counters: dict[str, int], table: Counter[str], says: str
+) -> None:
+    """What a server under faults promised is compared to the row."""
+    found = "; ".join(discrepancies(policy, told, ROWS | counters, table, 0))
+    assert (says in found) if says else not found
