@@ -20,7 +20,16 @@ from bench.machine import describe
 from bench.options import QUICK, Options, Steps
 from bench.results import RESULTS, Report, record, show, write_json
 
-SUBJECTS = ("serving", "http_stack", "check", "startup", "journal_overhead", "journal_faults")
+SUBJECTS = (
+    "serving",
+    "http_stack",
+    "check",
+    "startup",
+    "journal_overhead",
+    "journal_faults",
+    "journal_kills",
+    "journal_append",
+)
 BUSY = 0.3  # of each core, before we began
 
 
