@@ -116,14 +116,15 @@ def arrived_since(start: datetime) -> list[Clause]:
 
 def _newest_positions(ids: Any, labels: Any) -> Any:
     """For each id the position of its newest label, by time, then arrival; null where none."""
-    codes = rows.integers(
-        pc.index_in(rows.combined(labels["prediction_id"]), value_set=ids).fill_null(-1)
-    )
+    encoded = ids.dictionary_encode()  # a shadow's rows have the ids of those they shadow
+    places = pc.index_in(rows.combined(labels["prediction_id"]), value_set=encoded.dictionary)
+    codes = rows.integers(places.fill_null(-1))
     mine = np.flatnonzero(codes >= 0)
     order = mine[_in_order(labels.take(pa.array(mine)))]
-    newest = np.full(len(ids), -1, dtype=np.int64)
+    newest = np.full(len(encoded.dictionary), -1, dtype=np.int64)
     newest[codes[order]] = order
-    return pa.array(newest, mask=newest < 0)
+    each = newest[rows.integers(encoded.indices)]
+    return pa.array(each, mask=each < 0)
 
 
 def _in_order(labels: Any) -> NDArray[np.int64]:
