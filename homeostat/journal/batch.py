@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 class PredictionBatch:
     """Rows that were predicted together: one moment, one version.
 
-    With durability "async" the arrays are written after `append` returned: do not change them.
+    `append` copies what it takes: the arrays may be used again.
     """
 
     ids: Sequence[str]
