@@ -29,6 +29,7 @@ COMMANDS = {
     "pause": ("pause", "Stop acting; go on checking and telling."),
     "resume": ("resume", "Act again."),
     "labels": ("labels", "Labels of predictions: import files, see what is still missing."),
+    "journal": ("journal", "The prediction log: size, upkeep, export, forgetting."),
     "backup": ("backup", "Back up and restore all that the platform keeps."),
     "dashboards": ("dashboards", "Grafana dashboards and Prometheus rules as files."),
     "keys": ("keys", "Make and list the keys callers show."),

@@ -47,6 +47,28 @@ class Report:
         return sum(erased.rows for erased in self.tables.values())
 
 
+def sentences(report: Report) -> list[str]:
+    """For people: what went, and what nothing here can reach."""
+    told = [
+        f"{name}: {erased.rows:,} rows, and {erased.files} replaced files that held such rows"
+        for name, erased in report.tables.items()
+    ]
+    told += [f"{path}: {rows:,} rows" for path, rows in report.files.items()]
+    if report.set_aside:
+        told.append(f"{report.set_aside:,} rows that had been set aside in the spool")
+    if report.reports or report.job_folders:
+        told.append(f"{report.reports} reports and {report.job_folders} folders of ended programs")
+    told += [f"Look at this: {sentence}" for sentence in report.remains]
+    if report.versions:
+        told.append(
+            f"Versions {', '.join(report.versions)} were trained on such rows: their weights, and "
+            "the files of their runs in MLflow, are as they were. `homeostat retrain` makes one "
+            "without them."
+        )
+    told.append("Not reached: backups, exports, and what your own programs keep.")
+    return told
+
+
 def wanted_of(
     settings: Settings,
     environ: Mapping[str, str],

@@ -15,6 +15,7 @@ from homeostat.settings_checks import require_files
 from loop.clock import utc_now
 from loop.commands.common import configure_logging, environ, settings_of, state_of, terminal
 from loop.household import Addresses, addresses, household, only_one
+from loop.journal_volume import volume_line
 from loop.status import gather, next_step
 
 
@@ -41,6 +42,7 @@ def command(project: Path) -> None:
 def _tell(settings: Settings, stop: threading.Event) -> None:
     """Where everything is, then what happens, one line a change."""
     terminal.print(f"Starting [bold]{settings.model.name}[/]; logs in {settings.logs_path}")
+    terminal.print(escape(volume_line(settings, utc_now())), soft_wrap=True)
     shown = Addresses(server=None, console=None, mlflow=None)
     said = ""
     while not stop.wait(0.5):
