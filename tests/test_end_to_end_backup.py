@@ -45,7 +45,7 @@ class Traffic(threading.Thread):
         self.join()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(400)
 def test_lost_and_restored_elsewhere(tmp_path: Path) -> None:
     """The backup holds every row acknowledged before it began; status, check and serve work, and
     MLflow's files are found in the new place."""

@@ -21,6 +21,7 @@ from homeostat.errors import InputError
 from homeostat.journal import label_files, tables
 from homeostat.journal.commits import commit, committed
 from homeostat.journal.encoding import encode_labels, microseconds
+from homeostat.journal.files import Progress
 from homeostat.journal.label_files import Row
 from homeostat.journal.label_matching import unmatched
 from homeostat.journal.label_rows import Layout, label_of
@@ -29,7 +30,6 @@ from homeostat.records import Label, Task
 CHUNK = 50_000  # rows of a commit; another number would be another cut of the same file
 LOOKED_UP = 500_000  # ids looked for in the predictions at once
 
-Progress = Callable[[str, int, int], None]  # what, done, of
 Tell = Callable[[int, str, str], None]  # line, id, what is wrong with it
 
 

@@ -64,5 +64,10 @@ def fail(tx: Connection, model: str, error: str, now: datetime) -> int:
     return failures
 
 
+def forget_running(tx: Connection, model: str) -> None:
+    """Where its job is not: the next one does what it would have done."""
+    _set(tx, model, started_at=None)
+
+
 def _set(tx: Connection, model: str, **values: object) -> None:
     tx.execute(update(upkeeps).where(upkeeps.c.model == model).values(**values))

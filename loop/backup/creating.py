@@ -17,13 +17,14 @@ from tempfile import TemporaryDirectory
 import homeostat
 from homeostat.errors import JournalUnavailable, RegistryRefused, RegistryUnavailable
 from homeostat.journal import table_copy
+from homeostat.journal.files import Progress
 from homeostat.journal.tables import TableRef
 from homeostat.journal.upkeep import tables_of
 from homeostat.settings import FILE_NAME, Settings
 from homeostat.state import dump
 from loop.backup import contents, manifest, targets
 from loop.backup.manifest import Manifest, TableEntry
-from loop.backup.sources import PIECE, Progress
+from loop.backup.sources import PIECE
 from loop.backup.targets import Target
 from loop.backup.waiting_rows import settle
 

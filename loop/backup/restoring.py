@@ -12,18 +12,19 @@ from sqlalchemy.engine import make_url
 
 from homeostat.errors import Conflict, JournalUnavailable, SettingsError
 from homeostat.journal import segments, storage, table_copy
+from homeostat.journal.files import Progress
 from homeostat.journal.segments import sync_folder
 from homeostat.journal.spools import REJECTED, commit_left
 from homeostat.journal.upkeep import tables_of
 from homeostat.registry.relocation import relocate
 from homeostat.settings import Settings
-from homeostat.state import checks, dump, rollouts
+from homeostat.state import checks, dump, rollouts, upkeeps
 from homeostat.state.store import open_state
 from loop.backup import contents, manifest, waiting_rows
 from loop.backup.creating import place_of
 from loop.backup.manifest import TableEntry
 from loop.backup.quiet import LOCK, nothing_runs
-from loop.backup.sources import Progress, Source
+from loop.backup.sources import Source
 from retrain import publish
 
 STORED_WITHIN = timedelta(minutes=5)
@@ -139,6 +140,7 @@ class _Restore:
         try:
             with unpacked.begin() as tx:
                 checks.forget_running(tx, model)  # their jobs are not here
+                upkeeps.forget_running(tx, model)
                 rollout = rollouts.current(tx, model)
             if force and settings.state.url is not None:
                 with (settings.home / REPLACED).open("wb") as kept:

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import IO
 
 from homeostat.errors import IntegrityError, NotReady
+from homeostat.journal.files import Progress
 from loop.backup import manifest
 from loop.backup.manifest import Manifest
 from loop.backup.targets import TAR, newest
 
 PIECE = 1 << 20  # bytes
-
-Progress = Callable[[str, int, int], None]
 
 
 class Source:

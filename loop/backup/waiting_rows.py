@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from homeostat.errors import JournalUnavailable
+from homeostat.journal.files import Progress
 from homeostat.journal.spool import FLOOR
 from homeostat.settings import Settings
 from loop.server_door import flush_journal
@@ -18,8 +19,6 @@ SEGMENTS = "*.arrows"
 LOCK = ".lock"
 GRACE = timedelta(seconds=60)  # of a commit, after its time has come
 PAUSE = 0.1
-
-Progress = Callable[[str, int, int], None]
 
 
 def settle(settings: Settings, take: Callable[[Path], None], progress: Progress) -> None:
