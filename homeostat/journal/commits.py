@@ -26,16 +26,9 @@ from homeostat.journal.segments import sync_folder
 from homeostat.journal.tables import TableRef, open_or_create, open_table, reaching
 
 # Dictionaries of vectors and ids only cost time: hardly a value comes twice.
-_PLAIN = ColumnProperties(dictionary_enabled=False, statistics_enabled="NONE")
-_PLAIN_ID = ColumnProperties(dictionary_enabled=False, statistics_enabled="CHUNK")
-_VECTORS = ("input", "embedding", "probabilities", "descriptors")
-PARQUET = WriterProperties(
-    compression="SNAPPY",
-    column_properties={
-        "prediction_id": _PLAIN_ID,
-        **{f"{name}.list.element": _PLAIN for name in _VECTORS},
-    },
-)
+_VECTOR = ColumnProperties(dictionary_enabled=False, statistics_enabled="NONE")
+_ID = ColumnProperties(dictionary_enabled=False, statistics_enabled="CHUNK")
+_OTHER = ColumnProperties(dictionary_enabled=True, statistics_enabled="CHUNK")
 ATTEMPTS = 20  # of a commit that other writers were faster than
 
 
@@ -97,6 +90,17 @@ def commit_what(
     raise JournalUnavailable(f"{table.url}: other writers were faster {ATTEMPTS} times in a row")
 
 
+def _parquet(schema: Any) -> WriterProperties:
+    """By name are told the columns that are no vectors: what lies inside a list cannot be, since
+    delta-rs takes a path for one long name."""
+    scalar = [field.name for field in schema if not pa.types.is_list(field.type)]
+    return WriterProperties(
+        compression="SNAPPY",
+        default_column_properties=_VECTOR,
+        column_properties=dict.fromkeys(scalar, _OTHER) | {"prediction_id": _ID},
+    )
+
+
 def _write(table: TableRef, handle: Any, rows: Any, transaction: Transaction, wider: bool) -> None:
     before = handle.version()
     write_deltalake(
@@ -104,7 +108,7 @@ def _write(table: TableRef, handle: Any, rows: Any, transaction: Transaction, wi
         rows.combine_chunks(),
         mode="append",
         schema_mode="merge" if wider else None,
-        writer_properties=PARQUET,
+        writer_properties=_parquet(rows.schema),
         commit_properties=CommitProperties(app_transactions=[transaction]),
     )
     if table.local is not None:
