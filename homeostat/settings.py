@@ -264,7 +264,10 @@ class Settings:
 
     @property
     def journal_path(self) -> str:
-        return self.journal.path or str(self.home / "journal")
+        place = self.journal.path
+        if place is None:
+            return str(self.home / "journal")
+        return place if "://" in place else str(self.project / Path(place).expanduser())
 
     @property
     def spool_path(self) -> Path:

@@ -282,3 +282,17 @@ def test_who_trains_wants_the_files(tmp_path: Path, text: str, key: str) -> None
     with pytest.raises(SettingsError, match=r"there is no file .*gone\.csv") as raised:
         require_files(read(tmp_path, text))
     assert raised.value.key == key
+
+
+def test_the_log_lies_in_the_project_or_where_its_url_says(tmp_path: Path) -> None:
+    """A relative folder does not depend on where a process was started."""
+    places = {
+        '""': str(tmp_path / ".homeostat/journal"),
+        '"logs"': str(tmp_path / "logs"),
+        '"/var/logs"': "/var/logs",
+        '"s3://bucket/logs"': "s3://bucket/logs",
+    }
+    for place, expected in places.items():
+        key = "" if place == '""' else f"path = {place}"
+        (tmp_path / "homeostat.toml").write_text(f'[model]\nname = "m"\n[journal]\n{key}\n')
+        assert load(tmp_path, {}).journal_path == expected
