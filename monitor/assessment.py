@@ -33,6 +33,7 @@ class Subject:
     features: tuple[Feature, ...]
     baseline_error: float
     baseline_rows: int
+    unseen: str = ""  # what of the inputs is not compared, for people
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -84,6 +85,7 @@ def assess(
         version=subject.version,
         rows=len(current),
         against_production=production is not None,
+        unseen=subject.unseen,
     )
     if len(current) < settings.min_rows:
         return Assessment(judge(evidence, limits), np.zeros(len(current), dtype=bool))
@@ -188,12 +190,13 @@ def _scores(
     """The scores, and the report's folder where one was written."""
     usual, rows = frames.lumped(usual, rows, subject.compared)
     found = scores(usual, rows, subject.compared, random)
-    if report is None:
+    if report is None or not found:
         return found, None
     from monitor import evidently_report  # seconds to import: only once there is something to say
 
     try:
-        return evidently_report.write(usual, rows, found, report), str(report)
+        measured = evidently_report.write(usual, rows, found, report)
+        return measured, str(report) if report.exists() else None  # it may have nothing to draw
     except evidently_report.ReportFailed as error:
         log.warning("%s; the verdict rests on our own measure of the same distances", error)
         return found, None

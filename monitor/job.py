@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from homeostat.journal.reader import Journal
+    from monitor.inputs import Inputs
 
 log = logging.getLogger(__name__)
 
@@ -35,15 +36,15 @@ def check(job: CheckJob, settings: Settings, clock: Callable[[], datetime]) -> C
     # should cost neither.
     from homeostat.journal.reader import Journal
     from monitor.assessment import Subject, assess
+    from monitor.inputs import inputs_of
 
     began = time.perf_counter()
     journal = Journal(settings.journal_path, job.window.model, job.spec.task)
     window = job.window
     # A run that was killed after its quarantine must see the rows it had put aside.
     journal.release(job.check_id, now=clock())
-    rows = journal.window(
-        window.start, window.end, job.spec.names, versions=window.versions
-    ).to_pandas()
+    inputs = inputs_of(job.spec, settings.journal)
+    rows = inputs.rows(journal, window)
     report = settings.reports_path / job.check_id
     outcome = assess(
         Subject(
@@ -51,13 +52,14 @@ def check(job: CheckJob, settings: Settings, clock: Callable[[], datetime]) -> C
             window=window,
             version=job.spec.version,
             task=job.spec.task,
-            features=job.spec.features,
+            features=inputs.features,
+            unseen=inputs.note,
             baseline_error=job.baseline_error,
             baseline_rows=job.baseline_rows,
         ),
         # Paths may be relative to the home folder, as the state database keeps them.
-        training=_reference(settings.home / job.training_reference),
-        production=_reference(settings.home / job.reference) if job.reference else None,
+        training=inputs.of(_reference(settings.home / job.training_reference)),
+        production=_production(job, settings, inputs),
         current=rows,
         settings=settings.monitor,
         report=report,
@@ -67,7 +69,8 @@ def check(job: CheckJob, settings: Settings, clock: Callable[[], datetime]) -> C
         _quarantine(journal, rows[outcome.bad], verdict.reason, job.check_id, clock())
     if verdict.rebased:
         to = settings.home / job.rebase_to
-        _write_reference(rows[~outcome.bad], to, job.spec.names, job.check_id)
+        names = [feature.name for feature in inputs.features]
+        _write_reference(rows[~outcome.bad], to, names, job.check_id)
     if verdict.report is not None:
         verdict = replace(verdict, report=report.relative_to(settings.home).as_posix())
         prune(settings.reports_path, settings.monitor.keep_reports)
@@ -85,6 +88,18 @@ def _reference(path: Path) -> pd.DataFrame:
         ) from None
 
 
+def _production(job: CheckJob, settings: Settings, inputs: Inputs) -> pd.DataFrame | None:
+    """None where there is none yet, or where it was written when the log held other inputs: the
+    next good window takes its place."""
+    if job.reference is None:
+        return None
+    found = inputs.of(_reference(settings.home / job.reference))
+    if inputs.fit(found):
+        return found
+    log.info("The reference %s has other columns than the log now; a new one is due", job.reference)
+    return None
+
+
 def _quarantine(
     journal: Journal, rows: pd.DataFrame, reason: str, check_id: str, now: datetime
 ) -> None:
@@ -93,14 +108,21 @@ def _quarantine(
 
 
 def _write_reference(rows: pd.DataFrame, path: Path, names: Sequence[str], check_id: str) -> None:
-    """All of it or nothing; the features and the version's own predictions."""
+    """All of it or nothing; what was compared and the version's own predictions, and beside it
+    which rows they are."""
+    import pyarrow as pa
+
+    from homeostat.journal.traces import write_traced
     from monitor.frames import generator, sampled
 
-    kept = sampled(rows, REFERENCE_ROWS, generator(check_id))[[*names, columns.PREDICTION]]
+    kept = sampled(rows, REFERENCE_ROWS, generator(check_id))
+    table = pa.Table.from_pandas(kept[[*names, columns.PREDICTION]], preserve_index=False)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.part")
-    kept.to_parquet(partial, index=False)
-    partial.replace(path)
+    write_traced(path, table, kept[columns.PREDICTION_ID].tolist(), _texts(kept[columns.KEY]))
+
+
+def _texts(values: pd.Series) -> list[str | None]:
+    return [value if isinstance(value, str) else None for value in values.tolist()]
 
 
 def prune(reports: Path, keep: int) -> None:

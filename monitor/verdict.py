@@ -51,6 +51,7 @@ class Evidence:
     errors: ErrorComparison | None = None  # None: fewer labels than min_labels
     against_production: bool = True  # the reference is of production, not of training
     report: str | None = None
+    unseen: str = ""  # what of the inputs the log does not hold
 
 
 def moved(scores: Sequence[Score], features: Sequence[str], rows: int) -> Moved:
@@ -112,7 +113,9 @@ def _conclusion(evidence: Evidence, limits: Limits) -> tuple[VerdictKind, str, b
         if shifted or (recent is not None and recent.reaches(limits.drift_share)):
             kind, said = VerdictKind.HARMFUL_SHIFT, "and the inputs moved"
         else:
-            kind, said = VerdictKind.CONCEPT_DRIFT, "while the inputs look as before"
+            seen = evidence.inputs is not None and evidence.inputs.compared
+            said = "while the inputs look as before" if seen else "whatever the inputs do"
+            kind = VerdictKind.CONCEPT_DRIFT
         return kind, f"{_errors(evidence)}, {said}: {_inputs(evidence)}", False
     reason = f"{_inputs(evidence)}; {_errors(evidence)}"
     if not evidence.against_production:
@@ -155,14 +158,15 @@ def _errors(evidence: Evidence) -> str:
 def _inputs(evidence: Evidence) -> str:
     inputs, recent = evidence.inputs, evidence.since_onset
     if inputs is None or not inputs.compared:
-        return "no feature varies enough to be compared"
+        return evidence.unseen or "no feature varies enough to be compared"
     against = "" if evidence.against_production else " from the training data"
     text = f"{len(inputs.drifted)} of {_count(inputs.compared, 'feature')} moved{against}"
     named = inputs.drifted
     if recent is not None:
         text += f", {len(recent.drifted)} in the {recent.rows:,} rows since the errors rose"
         named = named or recent.drifted
-    return text + (f" (most: {', '.join(named[:3])})" if named else "")
+    text += f" (most: {', '.join(named[:3])})" if named else ""
+    return f"{text}; {evidence.unseen}" if evidence.unseen else text
 
 
 def _count(number: int, noun: str) -> str:
