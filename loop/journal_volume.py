@@ -12,6 +12,7 @@ from homeostat.journal.stats import Day, by_day, last_whole_day
 from homeostat.records import Task
 from homeostat.settings import Settings
 from homeostat.words import format_duration
+from loop.sizes import readable
 
 EXAMPLE = 100  # rows a second
 ENOUGH = 1000  # rows of the log that tell what one takes
@@ -35,14 +36,6 @@ def volume_line(settings: Settings, now: datetime) -> str:
     if whole is not None and whole.rows and whole.day >= yesterday:
         return _measured(whole, settings)
     return _expected(days, settings)
-
-
-def readable(size: float) -> str:
-    for unit in ("bytes", "KB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.3g} TB"
 
 
 def _measured(day: Day, settings: Settings) -> str:

@@ -274,5 +274,6 @@ def test_up_tells_what_the_log_will_take(project: Path) -> None:
     line = volume_line(settings, datetime.now(UTC))
     assert f"for 20 rows on {DAY}" in line
     assert "in 90d" in line
+    assert run(project, "volume").strip() == line
     later = volume_line(settings, datetime.now(UTC) + timedelta(days=30))
     assert "estimated" in later

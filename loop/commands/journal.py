@@ -19,7 +19,7 @@ from loop.clock import utc_now
 from loop.commands.common import environ, settings_of, state_of, terminal
 from loop.commands.parameters import duration, moment
 from loop.commands.progress import progress_bar
-from loop.journal_volume import readable
+from loop.sizes import readable
 
 Progress = Callable[[str, int, int], None]
 SHOWN_DAYS = 10
@@ -141,6 +141,15 @@ def stats(project: Path, as_json: bool) -> None:
     _say(f"{found.replaced.files} replaced files, {readable(found.replaced.bytes)}, until they go")
     _days(found)
     _writers(found)
+
+
+@command.command()
+@click.pass_obj
+def volume(project: Path) -> None:
+    """What a day of the log takes: measured on the last one, else estimated."""
+    from loop.journal_volume import volume_line
+
+    _say(volume_line(settings_of(project), utc_now()))
 
 
 @command.command()

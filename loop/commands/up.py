@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -15,7 +17,6 @@ from homeostat.settings_checks import require_files
 from loop.clock import utc_now
 from loop.commands.common import configure_logging, environ, settings_of, state_of, terminal
 from loop.household import Addresses, addresses, household, only_one
-from loop.journal_volume import volume_line
 from loop.status import gather, next_step
 
 
@@ -42,9 +43,8 @@ def command(project: Path) -> None:
 def _tell(settings: Settings, stop: threading.Event) -> None:
     """Where everything is, then what happens, one line a change."""
     terminal.print(f"Starting [bold]{settings.model.name}[/]; logs in {settings.logs_path}")
-    terminal.print(escape(volume_line(settings, utc_now())), soft_wrap=True)
     shown = Addresses(server=None, console=None, mlflow=None)
-    said = ""
+    said = volume = ""
     while not stop.wait(0.5):
         found = addresses(settings)
         if found != shown and found.server and found.console:
@@ -53,6 +53,7 @@ def _tell(settings: Settings, stop: threading.Event) -> None:
             terminal.print(f"  status page  {found.console}")
             if found.mlflow:
                 terminal.print(f"  MLflow       {found.mlflow}")
+            volume = volume or _say_volume(settings)
         if not shown.console:
             continue
         with state_of(settings) as state:
@@ -62,3 +63,13 @@ def _tell(settings: Settings, stop: threading.Event) -> None:
         if now_said != said:
             said = now_said
             terminal.print(f"[dim]{utc_now():%H:%M:%S}[/] {escape(said)}")
+
+
+def _say_volume(settings: Settings) -> str:
+    """What the log will take, told by a child: reading the log costs memory that would stay."""
+    project = str(settings.project)
+    command = [sys.executable, "-P", "-m", "loop", "--project", project, "journal", "volume"]
+    told = subprocess.run(command, env=dict(environ()), capture_output=True, text=True).stdout
+    if told:
+        terminal.print(f"  {escape(told.strip())}", soft_wrap=True)
+    return told or "not known"
