@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+import duckdb
 import httpx
 import pytest
 from deltalake import DeltaTable
@@ -127,8 +128,9 @@ def stored(server: Server, project: Settings, table: str = "predictions") -> Cou
     """How often each id is in the files of a table, once everything has been committed."""
     name = project.model.name
     server.wait_for(lambda: server.http.post(f"/models/{name}/flush").status_code == 200)
-    found = DeltaTable(f"{project.journal_path}/{name}/{table}")
-    return Counter(found.to_pyarrow_table(columns=["prediction_id"])["prediction_id"].to_pylist())
+    files = DeltaTable(f"{project.journal_path}/{name}/{table}").file_uris()
+    rows = duckdb.sql(f"select prediction_id from read_parquet({files})").fetchall()
+    return Counter(row[0] for row in rows)
 
 
 def counted(server: Server, name: str) -> dict[str, int]:

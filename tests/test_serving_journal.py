@@ -7,13 +7,18 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import duckdb
 import pytest
 from deltalake import DeltaTable
-from serving_kit import MODEL, Server, add_version, make_project, publish, running
+from object_store_kit import BUCKET, object_store
+from serving_kit import FEATURES, MODEL, Server, add_version, make_project, publish, running
 
 from homeostat.client import Client
+from homeostat.journal.reader import Journal
+from homeostat.records import Task
 from homeostat.settings import Settings
 
 ROW = [1.0, 2.0, 3.0, 4.0]
@@ -43,9 +48,8 @@ def keys_of(server: Server, project: Settings) -> dict[str, str | None]:
     """The stored key of every stored row."""
     name = project.model.name
     assert server.http.post(f"/models/{name}/flush").status_code == 200
-    table = DeltaTable(f"{project.journal_path}/{name}/predictions")
-    columns = table.to_pyarrow_table(columns=["prediction_id", "key"])
-    return dict(zip(*(column.to_pylist() for column in columns.columns), strict=True))
+    files = DeltaTable(f"{project.journal_path}/{name}/predictions").file_uris()
+    return dict(duckdb.sql(f"select prediction_id, key from read_parquet({files})").fetchall())
 
 
 def test_counters_of_the_journal_begin_at_zero(server: Server) -> None:
@@ -116,6 +120,24 @@ def test_a_journal_that_cannot_be_is_told_at_the_start(
     assert "Traceback" not in done.stderr
     assert "too-short" not in done.stderr
     assert SECRET not in done.stderr
+
+
+def test_the_tables_may_lie_in_an_object_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Named by its URL, and reached by the store's own variables."""
+    with object_store() as store:
+        url = f"s3://{BUCKET}/log"
+        project = make_project(tmp_path / "project", f'[journal]\npath = "{url}"\n')
+        publish(project, add_version(project, 1), epoch=1)
+        with running(project.project, environ=store.environ) as server:
+            ids = server.predict([ROW, ROW]).json()["ids"]
+            assert server.http.post(f"/models/{MODEL}/flush").json() == {"received": 2, "stored": 2}
+        for name, value in store.environ.items():
+            monkeypatch.setenv(name, value)
+        now, hour = datetime.now(UTC), timedelta(hours=1)
+        window = Journal(url, MODEL, Task.CLASSIFICATION).window(now - hour, now + hour, FEATURES)
+        assert sorted(window["_prediction_id"].to_pylist()) == sorted(ids)
 
 
 def test_a_key_file_serves_as_well(tmp_path: Path) -> None:
