@@ -29,7 +29,7 @@ from test_journal_crash import acknowledged, child, stored, until_killed
 
 from homeostat.journal import compaction, retention, tables, upkeep
 from homeostat.journal.files import TableFile, files_in
-from homeostat.journal.row_groups import Span, spans
+from homeostat.journal.row_groups import Span, disorder, spans
 from homeostat.records import Task
 
 DAY = NOON.replace(hour=0)
@@ -116,7 +116,7 @@ def test_a_day_out_of_order_is_sorted_once_it_is_over(tmp_path: Path) -> None:
     table = predictions(tmp_path)
     before = open_journal(tmp_path).window(*EVER, PIXELS)
     assert compaction.compact(table, "time", now=NOON).sorted_days == ()
-    assert touched(tmp_path, DAY) == len(row_groups(tmp_path))
+    assert disorder(row_groups(tmp_path)) > 2
     assert compaction.compact(table, "time", now=LATER).sorted_days == ("2026-11-20",)
     assert max(touched(tmp_path, DAY + timedelta(hours=hour)) for hour in range(12)) <= 2
     after = open_journal(tmp_path).window(*EVER, PIXELS)
