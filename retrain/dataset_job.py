@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from homeostat.columns import LABEL, LABEL_TIME, TIME
+from homeostat.columns import KEY, LABEL, LABEL_TIME, TIME
 from homeostat.errors import NotReady
 from homeostat.jobs import DatasetJob, DatasetResult, write_atomically
 from homeostat.journal.reader import Journal
 from homeostat.records import VerdictKind, from_json, to_json
 from homeostat.settings import Settings
-from retrain import tables
+from retrain import tables, traced
+from retrain.logged_inputs import require_inputs, with_inputs
 from retrain.training_set import (
     contradictions,
     first_changed_row,
@@ -59,7 +59,7 @@ def build(job: DatasetJob, settings: Settings, *, clock: Callable[[], datetime])
     old = _old_rows(job, original)
     if old is None:
         raise NotReady("there is nothing to train on: set [model] training_data")
-    schema = old.schema if original is None else original.schema
+    schema = traced.plain(old.schema) if original is None else original.schema
     span = _span(job, settings, clock)
     parts = _parts(job, settings, old, schema, span)
     known = _known_contradictions(job, settings)
@@ -68,11 +68,12 @@ def build(job: DatasetJob, settings: Settings, *, clock: Callable[[], datetime])
         parts, known, dropped = _without_contradicted(parts, known, settings)
     # The project's own training data stays, what labels add to it is bounded: newer rows, however
     # many, may not push out what the test set stands for.
-    labelled = tables.stack([parts.old[parts.original :], parts.new], schema)
+    columns = traced.traced(schema)
+    labelled = tables.stack([parts.old[parts.original :], parts.new], columns)
     newest = labelled[max(0, len(labelled) - settings.retrain.max_rows) :]
-    train = tables.stack([parts.old[: parts.original], newest], schema)
-    _write_table(output / TRAIN, train)
-    _write_table(output / HOLDOUT, tables.stack([parts.holdout], schema))
+    train = tables.stack([parts.old[: parts.original], newest], columns)
+    traced.write(output / TRAIN, train, schema)
+    traced.write(output / HOLDOUT, tables.stack([parts.holdout], columns), schema)
     write_atomically(output / CONTRADICTED, to_json(known))
     write_atomically(
         output / USED, to_json(_Used(until_us=span.looked_until_us, original_rows=parts.original))
@@ -88,7 +89,8 @@ def build(job: DatasetJob, settings: Settings, *, clock: Callable[[], datetime])
 
 @dataclass(frozen=True, kw_only=True)
 class _Parts:
-    """All in the training data's columns but `journal`, the rows of new and holdout as logged."""
+    """All in the training data's columns, with their ids and keys, but `journal`: the rows of new
+    and holdout as logged."""
 
     old: Any
     new: Any
@@ -111,8 +113,8 @@ def _parts(job: DatasetJob, settings: Settings, old: Any, schema: Any, span: _Sp
     cut = start + split_newest(times_us(journal)[start:], gate.holdout_share, gate.min_rows)
     return _Parts(
         old=old,
-        new=tables.conform(journal[:cut], schema),
-        holdout=tables.conform(journal[cut:], schema),
+        new=tables.conform(journal[:cut], traced.traced(schema)),
+        holdout=tables.conform(journal[cut:], traced.traced(schema)),
         journal=journal,
         features=features,
         original=_original_rows(job, old, settings),
@@ -167,11 +169,13 @@ def _original(settings: Settings) -> Any | None:
 
 def _old_rows(job: DatasetJob, original: Any | None) -> Any | None:
     """The champion's training set, else the training data, and the rows its gate kept."""
-    base = original if job.base_train is None else tables.read(Path(job.base_train), "base_train")
+    base = original if job.base_train is None else traced.read(job.base_train, "base_train")
     if base is None or job.base_holdout is None or not Path(job.base_holdout).exists():
         return base
-    schema = base.schema if original is None else original.schema
-    return tables.stack([base, tables.read(Path(job.base_holdout), "base_holdout")], schema)
+    schema = traced.plain(base.schema) if original is None else original.schema
+    return tables.stack(
+        [base, traced.read(job.base_holdout, "base_holdout")], traced.traced(schema)
+    )
 
 
 def _journal_rows(
@@ -180,8 +184,11 @@ def _journal_rows(
     """Matured labelled rows of the span, in time order, the newest max_rows."""
     model = settings.model
     names = features if job.spec is None else job.spec.names
+    if job.spec is not None:
+        require_inputs(settings.journal, names, features)
     journal = Journal(settings.journal_path, model.name, model.task)
-    window = journal.window(span.read_from, span.end, names)
+    window = journal.window(span.read_from, span.end, names, also=[KEY])
+    window = with_inputs(window, names)
     if names != features and len(names) == len(features):
         # A tensor's elements without names of their own are the training data's columns in order.
         renamed = dict(zip(names, features, strict=True))
@@ -262,9 +269,3 @@ def _known_contradictions(job: DatasetJob, settings: Settings) -> Contradicted:
 def _test_rows(settings: Settings) -> Any | None:
     path = settings.gate.test_set
     return None if path is None else tables.read(path, "gate.test_set")
-
-
-def _write_table(path: Path, table: Any) -> None:
-    partial = path.with_suffix(".part")
-    pq.write_table(table, partial)
-    partial.replace(path)

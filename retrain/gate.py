@@ -32,8 +32,10 @@ def decide(
     champion: str | None,
     verdict_kind: VerdictKind | None,
     cost: Cost,
+    log: Line | None = None,
 ) -> GateReport:
-    """The gate's report; nothing is read or measured here.
+    """The gate's report; nothing is read or measured here. `log` says whether the candidate's
+    rows fit the prediction log.
 
     `test` is None where no test set is configured; `holdout` None or empty where no new labels
     have matured. `champion` None: a first version, which absolute minimums judge.
@@ -60,6 +62,7 @@ def decide(
         ]
     found += side_checks.size(cost, settings)
     found += side_checks.churn(paired, task)
+    found += [log] if log is not None else []
     outcome = _outcome(found)
     return _report(candidate, champion, task, sides, found, outcome, settings)
 

@@ -11,18 +11,20 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from homeostat.columns import LABEL, PREDICTION
-from homeostat.errors import NotReady
+from homeostat.errors import JournalUnavailable, NotReady
 from homeostat.jobs import GateJob, GateResult, write_atomically
+from homeostat.journal import traces
+from homeostat.journal.reader import Journal
 from homeostat.model_runtime.contract import Batch, LoadedModel
 from homeostat.model_runtime.loading import load
 from homeostat.records import FeatureKind, ModelSpec, Task, VersionRef, to_json
 from homeostat.registry import cache
 from homeostat.settings import Settings
-from retrain import gate, tables
+from retrain import gate, gate_lines, tables
 from retrain.dataset_job import CONTRADICTED, HOLDOUT, TRAIN, read_contradicted
+from retrain.gate_lines import Line
 from retrain.paired import Answers, Paired
 from retrain.side_checks import Cost
 
@@ -61,8 +63,9 @@ def decide(job: GateJob, settings: Settings, *, clock: Clock = time.perf_counter
             champion=job.champion.version if job.champion else None,
             verdict_kind=job.verdict_kind,
             cost=_cost(candidate, champion, train, settings, clock),
+            log=_log_line(candidate.spec, settings),
         )
-        _write_reference(output / REFERENCE, train, candidate, settings)
+        _write_reference(output, train, candidate, settings)
     write_atomically(output / REPORT, to_json(report))
     return GateResult(report=report)
 
@@ -218,19 +221,28 @@ def _race(
     return mine, theirs
 
 
-def _write_reference(path: Path, train: Any, candidate: _Version, settings: Settings) -> None:
+def _log_line(spec: ModelSpec, settings: Settings) -> Line:
+    journal = Journal(settings.journal_path, settings.model.name, settings.model.task)
+    try:
+        return gate_lines.prediction_log(journal.accepts(spec, settings.journal))
+    except JournalUnavailable as problem:
+        return gate_lines.unknown_log(str(problem))
+
+
+def _write_reference(output: Path, train: Any, candidate: _Version, settings: Settings) -> None:
     """What the monitor will compare production with: rows trained on, and the answers to them."""
     if not len(train):
         raise NotReady("the training set is empty")
+    trace = traces.read_trace(output / TRAIN)
     if len(train) > REFERENCE_ROWS:
         chosen = np.random.default_rng(0).choice(len(train), REFERENCE_ROWS, replace=False)
-        train = train.take(pa.array(np.sort(chosen)))
+        kept = pa.array(np.sort(chosen))
+        train, trace = train.take(kept), trace.take(kept)
     spec, features = candidate.spec, _features(train, settings)
     places = _columns_for(spec, train, features)
     reference = {name: train[place] for name, place in zip(spec.names, places, strict=True)}
     labels = _labels(train[settings.model.target], spec, settings.model.task)
     reference[PREDICTION] = pa.array(_answers(train, candidate, settings).predictions.tolist())
     reference[LABEL] = pa.array(labels.tolist())
-    partial = path.with_suffix(".part")
-    pq.write_table(pa.table(reference), partial)
-    partial.replace(path)
+    ids, keys = trace["prediction_id"], trace["key"]
+    traces.write_traced(output / REFERENCE, pa.table(reference), ids, keys)

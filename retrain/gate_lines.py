@@ -85,6 +85,18 @@ def side_of(name: str, rows: Paired | None, task: Task) -> Side:
     )
 
 
+def prediction_log(misfit: str | None) -> Line:
+    """Rows that do not fit could only be set aside once the version serves."""
+    name = "prediction log"
+    if misfit is None:
+        return Line(name=name, outcome=PASS, detail="its rows fit the prediction log")
+    return Line(name=name, outcome=FAIL, detail=misfit)
+
+
+def unknown_log(problem: str) -> Line:
+    return Line(name="prediction log", outcome=None, detail=f"not asked: {problem}")
+
+
 def newest_labels(holdout: Side, test: Side, harm: bool, settings: GateSettings) -> Line:
     """After harm the candidate must be better there; otherwise not worse than the margin."""
     loss, name = holdout.loss, "newest labels"

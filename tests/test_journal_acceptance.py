@@ -6,8 +6,8 @@ from pathlib import Path
 
 from journal_kit import EVER, PIXELS, column_rows, ids_of, open_journal, open_writer, tensor_rows
 
-from homeostat.journal.recording import Recording
 from homeostat.records import Feature, FeatureKind, ModelSpec, Task
+from homeostat.settings import JournalSettings
 
 
 def version(number: str, **kinds: FeatureKind) -> ModelSpec:
@@ -61,9 +61,9 @@ def test_what_is_not_logged_cannot_misfit(tmp_path: Path) -> None:
     journal = open_journal(tmp_path)
     spec = version("2", size=CATEGORY)
     assert journal.accepts(spec) is not None
-    assert journal.accepts(spec, Recording(redact=frozenset(["size"]))) is None
-    assert journal.accepts(spec, Recording(inputs="none")) is None
-    hashing = Recording(hash=frozenset(["size"]), hash_key=b"secret")
+    assert journal.accepts(spec, JournalSettings(redact=("size",))) is None
+    assert journal.accepts(spec, JournalSettings(inputs="none")) is None
+    hashing = JournalSettings(hash=("size",))
     assert journal.accepts(version("3", size=NUMBER), hashing) is not None
 
 

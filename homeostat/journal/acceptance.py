@@ -9,20 +9,20 @@ import pyarrow as pa
 
 from homeostat.journal.encoding import column_of, prediction_fields
 from homeostat.journal.model_log import ModelLog
-from homeostat.journal.recording import Recording
 from homeostat.records import FeatureKind, ModelSpec
+from homeostat.settings import JournalSettings
 
 MOST_NAMED = 5
 
 
-def misfit(log: ModelLog, spec: ModelSpec, recording: Recording) -> str | None:
+def misfit(log: ModelLog, spec: ModelSpec, settings: JournalSettings) -> str | None:
     """New columns fit, they are appended; columns the version lacks are null in its rows; a tensor
     lies beside named columns."""
     snapshot = log.rows()
     if snapshot is None:
         return None
     there = {field.name: _kind(field.type) for field in snapshot.schema}
-    wanted = {name: _kind(type_) for name, type_ in _columns(spec, recording).items()}
+    wanted = {name: _kind(type_) for name, type_ in _columns(spec, settings).items()}
     wrong = [
         f"{name}: {there[name]} in the log, {kind} in the version"
         for name, kind in wanted.items()
@@ -38,16 +38,16 @@ def misfit(log: ModelLog, spec: ModelSpec, recording: Recording) -> str | None:
     )
 
 
-def _columns(spec: ModelSpec, recording: Recording) -> dict[str, Any]:
+def _columns(spec: ModelSpec, settings: JournalSettings) -> dict[str, Any]:
     """What the version's rows would have, as far as it can differ from another version's."""
     said = {field.name: field.type for field in prediction_fields(spec.task)}
     found = {"prediction": said["prediction"]}
-    if recording.inputs != "full" or spec.tensor_shape is not None:
+    if settings.inputs != "full" or spec.tensor_shape is not None:
         return found
     for feature in spec.features:
-        if feature.name in recording.redact:
+        if feature.name in settings.redact:
             continue
-        number = feature.kind is FeatureKind.NUMBER and feature.name not in recording.hash
+        number = feature.kind is FeatureKind.NUMBER and feature.name not in settings.hash
         found[column_of(feature.name)] = pa.float64() if number else pa.string()
     return found
 

@@ -14,13 +14,13 @@ from homeostat.journal.bounds import Bound
 from homeostat.journal.encoding import encode_labels, microseconds
 from homeostat.journal.ledger import Ledger
 from homeostat.journal.model_log import of_model
-from homeostat.journal.recording import Recording
 from homeostat.journal.request import Request
 from homeostat.journal.rows import integers, moment
 from homeostat.journal.snapshot import again
 from homeostat.journal.store import DeltaStore, Store
 from homeostat.labels import LABEL
 from homeostat.records import Label, ModelSpec, Task
+from homeostat.settings import JournalSettings
 
 VECTORS = (names.PROBABILITIES, names.EMBEDDING)
 FOREVER = datetime(9999, 12, 30, tzinfo=UTC)
@@ -192,9 +192,10 @@ class Journal:
         be. From a sample by id, where the days have more than so many rows."""
         return again(lambda: ledger.ledger(self._log, now, days=days, name=label, rows=rows))
 
-    def accepts(self, spec: ModelSpec, recording: Recording | None = None) -> str | None:
-        """Why a version's rows would not fit the table; None: they fit."""
-        return acceptance.misfit(self._log, spec, recording or Recording())
+    def accepts(self, spec: ModelSpec, settings: JournalSettings | None = None) -> str | None:
+        """Why a version's rows, logged as the settings say, would not fit the table; None: they
+        fit."""
+        return again(lambda: acceptance.misfit(self._log, spec, settings or JournalSettings()))
 
     def _newest_time(self) -> datetime | None:
         predictions = self._log.rows()

@@ -13,6 +13,7 @@ from homeostat.state import rollouts, runs
 from homeostat.state.store import State
 from loop.clock import utc_now
 from loop.commands.common import actor, settings_of, state_of, terminal
+from loop.log_fit import require_fit
 from retrain import promotion, publish
 
 
@@ -61,6 +62,8 @@ def _promote(
                     f"gate, and version {champion} serves now: `homeostat reject` and "
                     f"`homeostat gate {waiting.candidate.version}` (or --force)"
                 )
+            if not force:
+                require_fit(settings, waiting.candidate)
             rollout = promotion.promote(
                 tx,
                 model,
@@ -85,6 +88,8 @@ def _promote(
             raise NotReady(
                 f"version {version} did not pass its gate ({why}); --force promotes it anyway"
             )
+        if not force:
+            require_fit(settings, known.ref)
         return promotion.promote(
             tx,
             model,
