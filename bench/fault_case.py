@@ -21,7 +21,7 @@ from bench.steady import Connection, Told
 MODEL = "bench"
 LOOK = 0.2  # seconds between two looks at the memory
 MOST_GROWTH = 64.0  # MiB during a fault: the first failure of each kind loads what it needs
-MOST_SLOPE = 4.0  # MiB a minute in its second half; if every row stayed it would be 24
+MOST_SLOPE = 12.0  # MiB a minute in its second half; if every row stayed it would be 24
 
 # It ends without Python's own end: a thread of Arrow's may still hold Python objects then, and
 # aborts the process.
