@@ -101,14 +101,15 @@ class Committer:
             self._thread.join()
 
     def _run(self) -> None:
-        pause = 0.0  # what an earlier process left is stored at once
+        pause, first = 0.0, True  # what an earlier process left is stored at once
         while not self._stopping.is_set():
-            self._wake.wait(pause)
+            woken = self._wake.wait(pause)
             self._wake.clear()
             if self._stopping.is_set():
                 return
+            open_too, first = woken or not first, False
             try:
-                self._round()
+                self._round(open_too=open_too)
                 pause, self._failing = self._every, 0.0
             except BaseException as problem:  # noqa: BLE001 - a panic in delta-rs is no Exception
                 self._failing = min(max(FIRST_WAIT, self._failing * 2), LONGEST_WAIT)
@@ -119,15 +120,19 @@ class Committer:
                     "The journal could not store rows, next try in %.2g s: %s", pause, problem
                 )
 
-    def _round(self) -> None:
+    def _round(self, *, open_too: bool) -> None:
         self._meet()
         self._spool.count_set_aside()
         # nothing is sealed while older segments wait, or each failing try would leave a small one
-        for waiting in (self._spool.sealed, self._spool.seal):
-            for group in self._groups(waiting()):
-                self._store(group)  # a failure ends the round: none may get ahead of an older one
-                with self._changed:
-                    self._changed.notify_all()
+        self._store_all(self._spool.sealed())
+        if open_too:
+            self._store_all(self._spool.seal())
+
+    def _store_all(self, waiting: Sequence[Segment]) -> None:
+        for group in self._groups(waiting):
+            self._store(group)  # a failure ends the round: none may get ahead of an older one
+            with self._changed:
+                self._changed.notify_all()
 
     def _meet(self) -> None:
         """Learn once what the tables have seen of this writer. Not before the server starts: it

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from homeostat.errors import InputError
 from homeostat.journal import arrays, constants, parts, reduction
@@ -17,9 +18,10 @@ from homeostat.journal.recording import Recording
 from homeostat.records import Task
 
 MOST_LAYOUTS = 256
-TEXT, NUMBER, TENSOR = "text", "number", "tensor"
-_KINDS = {TEXT: pa.string(), NUMBER: pa.float64(), TENSOR: arrays.FLOATS}
+TEXT, NUMBER = "text", "number"
+_KINDS = {TEXT: pa.string(), NUMBER: pa.float64()}
 Names = tuple[str, ...]
+Widths = tuple[tuple[str, int], ...]
 
 
 class PredictionEncoder:
@@ -46,9 +48,15 @@ class PredictionEncoder:
                     return None
             if self._veils:
                 batch = reduction.veiled(batch, self._recording)
+            vectors = self._vectors(batch)
+            widths = tuple([(name, matrix.size // rows) for name, matrix in vectors])
             names, kinds, inputs = self._inputs(batch)
-            layout = self._layout(batch, names, kinds)
-            return Encoded(layout, layout.message(rows, self._common(batch, rows) + inputs), rows)
+            layout = self._layout(batch, widths, names, kinds)
+            found = self._common(batch, rows)
+            if vectors:
+                width = sum([width for _, width in widths])
+                found.append(parts.vectors([matrix for _, matrix in vectors], rows, width))
+            return Encoded(layout, layout.message(rows, found + inputs), rows)
         except (ValueError, TypeError, KeyError, IndexError) as problem:
             raise InputError(f"a batch of {rows} rows cannot be logged: {problem}") from problem
 
@@ -60,37 +68,38 @@ class PredictionEncoder:
             parts.integers(batch.latency_us, rows),
             parts.texts(said) if self._classes else parts.float64s(said),
         ]
-        if batch.probabilities is not None:
-            found.append(parts.floats(batch.probabilities))
-        if batch.embedding is not None:
-            found.append(parts.floats(batch.embedding))
         if batch.keys is not None:
             found.append(parts.optional_texts(batch.keys))
-        if self._recording.inputs == "descriptors":
-            found.append(parts.floats(reduction.described(batch)))
         return found
 
-    def _layout(self, batch: PredictionBatch, names: Names, kinds: Names) -> Layout:
-        given = (batch.probabilities is None, batch.embedding is None, batch.keys is None)
-        key = (batch.version, batch.role, batch.cached, given, names, kinds)
+    def _vectors(self, batch: PredictionBatch) -> list[tuple[str, NDArray[Any]]]:
+        found = []
+        if batch.probabilities is not None:
+            found.append(("probabilities", batch.probabilities))
+        if batch.embedding is not None:
+            found.append(("embedding", batch.embedding))
+        if self._recording.inputs == "full" and batch.tensor and batch.matrix is not None:
+            found.append((INPUT, batch.matrix))
+        if self._recording.inputs == "descriptors":
+            found.append(("descriptors", reduction.described(batch)))
+        return found
+
+    def _layout(self, batch: PredictionBatch, widths: Widths, names: Names, kinds: Names) -> Layout:
+        keys = batch.keys is not None
+        key = (batch.version, batch.role, batch.cached, keys, widths, names, kinds)
         layout = self._layouts.get(key)
         if layout is None:
             if len(self._layouts) >= MOST_LAYOUTS:
                 self._layouts.clear()
-            layout = self._layouts[key] = Layout(self._schema(batch, names, kinds))
+            layout = self._layouts[key] = Layout(self._schema(batch, widths, names, kinds))
         return layout
 
-    def _schema(self, batch: PredictionBatch, names: Names, kinds: Names) -> Any:
-        """In the order of `_common`."""
+    def _schema(self, batch: PredictionBatch, widths: Widths, names: Names, kinds: Names) -> Any:
+        """In the order in which `encode` puts the parts."""
         common = ["prediction_id", "time", "latency_us", "prediction"]
-        optional = {
-            "probabilities": batch.probabilities is not None,
-            "embedding": batch.embedding is not None,
-            "key": batch.keys is not None,
-            "descriptors": self._recording.inputs == "descriptors",
-        }
-        common += [name for name, there in optional.items() if there]
+        common += ["key"] if batch.keys is not None else []
         types = {name: self._types[name] for name in common}
+        types |= {constants.VECTORS: arrays.FLOATS} if widths else {}
         types |= dict(zip(names, map(_KINDS.get, kinds), strict=True))
         fields = [pa.field(name, type_) for name, type_ in types.items()]
         same = constants.Constants(
@@ -98,15 +107,16 @@ class PredictionEncoder:
             role=batch.role,
             cached=batch.cached,
             weight=1.0 / self._recording.sample,
+            vectors=widths,
         )
         return pa.schema(fields, metadata=constants.metadata(same))
 
     def _inputs(self, batch: PredictionBatch) -> tuple[Names, Names, list[Part]]:
-        """Names and kinds of the columns, and the columns."""
+        """Names and kinds of the named columns, and the columns."""
         if self._recording.inputs != "full":
             return (), (), []
         if batch.matrix is not None and batch.tensor:
-            return (INPUT,), (TENSOR,), [parts.floats(batch.matrix)]
+            return (), (), []
         names = _names(batch.features)
         if batch.matrix is not None:
             return names, (NUMBER,) * len(names), [parts.columns(batch.matrix)]

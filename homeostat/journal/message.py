@@ -30,7 +30,7 @@ class Part(NamedTuple):
 
     counts: tuple[int, ...]
     sizes: tuple[int, ...]
-    body: tuple[bytes, ...]
+    body: tuple[bytes | memoryview, ...]
 
 
 class Layout:

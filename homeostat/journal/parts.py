@@ -21,24 +21,6 @@ def integers(value: int, rows: int) -> Part:
     return Part((rows, 0), (0, 8 * rows), (struct.pack("<q", value) * rows,))
 
 
-def numbers(value: float, rows: int) -> Part:
-    return Part((rows, 0), (0, 8 * rows), (struct.pack("<d", value) * rows,))
-
-
-def booleans(value: bool, rows: int) -> Part:
-    size = (rows + 7) // 8
-    return Part((rows, 0), (0, size), (padded((b"\xff" if value else b"\0") * size),))
-
-
-def text(value: str, rows: int) -> Part:
-    """The same in every row."""
-    data, block = _block(value)
-    repeated = block[: rows * len(data)] if rows <= BLOCK else data * rows
-    offsets = _offsets(len(data), rows)
-    sizes = (0, 4 * (rows + 1), len(repeated))
-    return Part((rows, 0), sizes, (offsets, padded(repeated)))
-
-
 def texts(values: Sequence[str]) -> Part:
     joined = "".join(values)
     if joined.isascii():
@@ -54,11 +36,6 @@ def optional_texts(values: Sequence[Any]) -> Part:
     encoded = [b"" if value is None else str(value).encode(errors="replace") for value in values]
     known, nulls = _known(values)
     return _texts(list(map(len, encoded)), b"".join(encoded), nulls, known)
-
-
-def no_texts(rows: int) -> Part:
-    known = bytes((rows + 7) // 8)
-    return Part((rows, rows), (len(known), 4 * (rows + 1), 0), (padded(known), _offsets(0, rows)))
 
 
 def float64s(values: Sequence[float]) -> Part:
@@ -84,22 +61,13 @@ def columns(matrix: NDArray[Any]) -> Part:
     return Part((rows, 0) * width, (0, 8 * rows) * width, (data,))
 
 
-def floats(matrix: NDArray[Any]) -> Part:
-    """One list of float32 a row."""
-    rows = len(matrix)
-    flat = matrix.reshape(rows, -1)
-    if flat.dtype != np.float32:
-        flat = flat.astype(np.float32)
-    width = flat.shape[1]
+def vectors(matrices: Sequence[NDArray[Any]], rows: int, width: int) -> Part:
+    """One list of float32 a row, which holds the row's vectors one after the other."""
+    flat = [matrix if matrix.ndim == 2 else matrix.reshape(rows, -1) for matrix in matrices]
+    joined = np.concatenate(flat, axis=1, dtype=np.float32, casting="same_kind")
     size = 4 * rows * width
-    body = (_offsets(width, rows), flat.tobytes(), bytes(-size % 8))
+    body = (_offsets(width, rows), joined.data.cast("B") if size else b"", bytes(-size % 8))
     return Part((rows, 0, rows * width, 0), (0, 4 * (rows + 1), 0, size), body)
-
-
-def no_floats(rows: int) -> Part:
-    known = bytes((rows + 7) // 8)
-    body = (padded(known), _offsets(0, rows))
-    return Part((rows, rows, 0, 0), (len(known), 4 * (rows + 1), 0, 0), body)
 
 
 def _texts(lengths: list[int], data: bytes, nulls: int, known: bytes) -> Part:
@@ -130,9 +98,3 @@ def _offsets(width: int, rows: int) -> bytes:
 @lru_cache(maxsize=256)
 def _block_offsets(width: int) -> bytes:
     return (np.arange(BLOCK + 1, dtype=np.int32) * width).tobytes()
-
-
-@lru_cache(maxsize=64)
-def _block(value: str) -> tuple[bytes, bytes]:
-    data = value.encode(errors="replace")
-    return data, data * BLOCK
