@@ -18,7 +18,17 @@ from pathlib import Path
 import duckdb
 import pytest
 from deltalake import DeltaTable
-from journal_kit import EVER, PIXELS, ids_of, label, open_journal, open_writer, tensor_rows
+from journal_kit import (
+    EVER,
+    NOON,
+    PIXELS,
+    SteppingClock,
+    ids_of,
+    label,
+    open_journal,
+    open_writer,
+    tensor_rows,
+)
 
 from homeostat.errors import Conflict, JournalUnavailable
 
@@ -238,6 +248,47 @@ def test_same_writer_id_on_two_machines_loses_no_rows(tmp_path: Path) -> None:
     first.close()
     second.close()
     assert stored(tmp_path) == {f"{who}-{n}": 1 for who in ("first", "second") for n in range(3)}
+
+
+def test_lost_spool_and_a_clock_that_went_back_lose_no_row(tmp_path: Path) -> None:
+    """Numbers of a new folder may be below those the tables have seen: rows that were never
+    committed are not taken for ones that were."""
+    writer = open_writer(tmp_path, clock=SteppingClock(NOON + timedelta(days=1)))
+    writer.append(tensor_rows(["a"]))
+    writer.label([label("a", "7")])
+    writer.close()
+    shutil.rmtree(tmp_path / "spool")
+    (tmp_path / "journal").rename(tmp_path / "elsewhere")
+    (tmp_path / "journal").write_text("not a folder")
+    early = open_writer(tmp_path, flush_within=timedelta(seconds=0.1))
+    early.append(tensor_rows(["b"]))
+    early.label([label("b", "7")])
+    early.close()
+    (tmp_path / "journal").unlink()
+    (tmp_path / "elsewhere").rename(tmp_path / "journal")
+    again = open_writer(tmp_path)
+    again.append(tensor_rows(["c"]))
+    again.close()
+    assert stored(tmp_path) == {"a": 1, "b": 1, "c": 1}
+    assert stored(tmp_path, "labels") == {"a": 1, "b": 1}
+
+
+def test_file_that_somebody_cut_is_set_aside_and_told(tmp_path: Path) -> None:
+    """Rows that were acknowledged and are no longer in the spool's file are not passed over."""
+    writer = open_writer(tmp_path)
+    writer.append(tensor_rows(["a"]))
+    writer.flush()
+    writer.append(tensor_rows(["b"]))
+    writer.append(tensor_rows(["c"]))
+    spool = tmp_path / "spool/digits/server-1"
+    segment = next(spool.glob("*.arrows"))
+    os.truncate(segment, segment.stat().st_size - 10)
+    with pytest.raises(JournalUnavailable, match="is damaged"):
+        writer.flush()
+    assert writer.level().rejected == 2
+    writer.close()
+    assert stored(tmp_path) == {"a": 1}
+    assert len(list(spool.glob("rejected/*.arrows"))) == 1
 
 
 def test_storage_away_is_not_felt_by_append(tmp_path: Path) -> None:
