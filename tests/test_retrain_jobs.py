@@ -15,14 +15,17 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from mlflow import MlflowClient
 from sklearn.datasets import load_digits
 
 from homeostat import settings as settings_module
 from homeostat.columns import LABEL, PREDICTION
-from homeostat.errors import JobError
+from homeostat.errors import JobError, NotReady
 from homeostat.jobs import DatasetJob, DatasetResult, GateJob, GateResult, read_result
+from homeostat.journal import traces
 from homeostat.journal.batch import PredictionBatch
 from homeostat.journal.reader import Journal
+from homeostat.journal.recording import Recording
 from homeostat.journal.writer import JournalWriter
 from homeostat.records import (
     Action,
@@ -42,6 +45,9 @@ from homeostat.records import (
 from homeostat.registry import cache
 from homeostat.registry.mlflow_registry import Registry
 from homeostat.settings import Settings
+from homeostat.state import rollouts
+from loop import releasing
+from loop.running import open_context
 from retrain import dataset_job
 from retrain.program import command_line, environment
 
@@ -65,6 +71,7 @@ command = ["python", "{program}", "--data", "{{train}}"]
 [gate]
 test_set = "test.parquet"
 """
+EVERYTHING = Recording()
 OLD, TEST, TRAFFIC = slice(0, 800), slice(800, 1100), slice(1100, 1700)
 
 
@@ -91,7 +98,14 @@ def make_project(folder: Path) -> Settings:
     return settings_module.load(folder, {})
 
 
-def log_traffic(settings: Settings, meanings: Any, said: Any, *, unlabelled: int = 0) -> list[str]:
+def log_traffic(
+    settings: Settings,
+    meanings: Any,
+    said: Any,
+    *,
+    unlabelled: int = 0,
+    recording: Recording = EVERYTHING,
+) -> list[str]:
     """A row a second from START on, labelled but for the first so many; the ids."""
     writer = JournalWriter(
         url=settings.journal_path,
@@ -103,6 +117,7 @@ def log_traffic(settings: Settings, meanings: Any, said: Any, *, unlabelled: int
         commit_every=timedelta(hours=1),
         commit_bytes=10**9,
         clock=lambda: START,
+        recording=recording,
     )
     writer.start()
     rows = PIXELS[TRAFFIC].astype(np.float32)
@@ -265,6 +280,68 @@ def test_under_concept_drift_contradicted_rows_leave(project: Settings, tmp_path
     assert contradicted_rows(tmp_path / "3") == []
 
 
+def traced(path: Path) -> list[tuple[str | None, str | None]]:
+    found = traces.read_trace(path)
+    return list(zip(found["prediction_id"].to_pylist(), found["key"].to_pylist(), strict=True))
+
+
+def test_training_sets_say_which_rows_of_the_log_they_hold(
+    project: Settings, tmp_path: Path
+) -> None:
+    """Also those that came by way of an earlier training set or its holdout, and without them
+    once they were forgotten there."""
+    truth = MEANINGS[TRAFFIC]
+    ids = log_traffic(project, truth, truth, unlabelled=100)
+    build(spec_of(project, tmp_path / "1", until_us=at(399.5)))
+    train, holdout = (tmp_path / "1" / f"{name}.parquet" for name in ("train", "holdout"))
+    assert traced(train) == [(None, None)] * 800 + [(each, None) for each in ids[100:300]]
+    assert traced(holdout) == [(each, None) for each in ids[300:400]]
+    assert traces.without(train, ids=ids[100:110]) == 10
+    assert traces.without(holdout, ids=[ids[300]]) == 1
+    second = spec_of(
+        project,
+        tmp_path / "2",
+        base_train=str(train),
+        base_holdout=str(holdout),
+        since_us=at(399.5),
+    )
+    build(second)
+    rows = pq.read_table(tmp_path / "2" / "train.parquet").to_pandas()
+    trace = [each for each, _ in traced(tmp_path / "2" / "train.parquet")]
+    assert trace[:800] == [None] * 800
+    assert trace[800:1089] == [*ids[110:300], *ids[301:400]]
+    places = [int(each.removeprefix("row-")) for each in trace[800:]]
+    assert rows["target"].tolist()[800:] == truth[places].tolist()
+    assert rows["p10"].tolist()[800:] == PIXELS[TRAFFIC][places, 10].tolist()
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ('inputs = "descriptors"', r'\[journal\] inputs = "descriptors"'),
+        ('inputs = "none"', r'\[journal\] inputs = "none"'),
+        ('redact = ["p3"]', r"takes p3, .* \(\[journal\] redact\)"),
+        ('hash = ["p5"]\nhash_key_env = "KEY"', r"takes p5, .* \(\[journal\] hash\)"),
+    ],
+)
+def test_what_the_log_does_not_hold_cannot_be_trained_on(
+    project: Settings, tmp_path: Path, setting: str, says: str
+) -> None:
+    """The error says which setting keeps it out; a first version needs no log."""
+    toml = tmp_path / "homeostat.toml"
+    toml.write_text(f"{toml.read_text()}[journal]\n{setting}\n")
+    with pytest.raises(NotReady, match=says):
+        build(spec_of(project, tmp_path / "out"))
+    assert build(spec_of(project, tmp_path / "first", spec=None)).train_rows == 800
+
+
+def test_rows_logged_without_inputs_are_not_trained_on(project: Settings, tmp_path: Path) -> None:
+    """Settings change; what was logged before they did stays as it is."""
+    truth = MEANINGS[TRAFFIC]
+    log_traffic(project, truth, truth, recording=Recording(inputs="none"))
+    assert build(spec_of(project, tmp_path / "out")).new_rows == 0
+
+
 def test_a_project_without_training_data_is_told_so(project: Settings, tmp_path: Path) -> None:
     """The job's result is the error, its exit status 1."""
     toml = tmp_path / "homeostat.toml"
@@ -380,6 +457,52 @@ def test_a_worse_candidate_is_turned_away(versions: Versions, tmp_path: Path) ->
     report = gated(versions, tmp_path / "job", versions.champion, versions.retrained)
     assert report.outcome is GateOutcome.FAIL
     assert "not shown to be better on 180 rows" in report.reason
+
+
+def test_a_version_the_log_cannot_hold_is_turned_away(
+    versions: Versions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At its gate, in a line of the report; and an alias that is moved to it is not followed."""
+    monkeypatch.setenv("HOMEOSTAT_JOURNAL_PATH", str(tmp_path / "log"))
+    settings = settings_module.load(versions.settings.project, os.environ)
+    writer = JournalWriter(
+        url=settings.journal_path,
+        spool=tmp_path / "spool",
+        model="digits",
+        task=Task.REGRESSION,  # answers that are numbers
+        writer_id="test",
+        durability="spool",
+        commit_every=timedelta(hours=1),
+        commit_bytes=10**9,
+        clock=lambda: START,
+    )
+    writer.start()
+    writer.append(
+        PredictionBatch(
+            ids=["a"],
+            time_us=at(0),
+            version="1",
+            features=NAMES,
+            matrix=PIXELS[:1],
+            tensor=True,
+            predictions=[1.5],
+            latency_us=1,
+        )
+    )
+    writer.close()
+    report = gated(versions, tmp_path / "job", versions.retrained, versions.champion)
+    assert report.outcome is GateOutcome.FAIL
+    assert "prediction: numbers in the log, text in the version" in report.reason
+    assert [check.passed for check in report.checks if check.name == "prediction log"] == [False]
+    context = open_context(settings, os.environ, preload=False)
+    client = MlflowClient(settings.tracking_uri)
+    client.set_registered_model_alias("digits", "champion", versions.retrained.version)
+    with pytest.raises(NotReady, match="would not fit the prediction log"):
+        releasing.mirror_aliases(context, START)
+    with context.state.begin() as tx:
+        assert rollouts.current(tx, "digits") is None
+    context.state.close()
+    context.executor.close()
 
 
 def test_changed_files_meet_no_gate(versions: Versions, tmp_path: Path) -> None:
