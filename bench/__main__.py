@@ -29,6 +29,8 @@ SUBJECTS = (
     "journal_faults",
     "journal_kills",
     "journal_append",
+    "journal_reading",
+    "journal_labels",
 )
 BUSY = 0.3  # of each core, before we began
 

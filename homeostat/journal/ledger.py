@@ -177,12 +177,15 @@ def _first_labels(
     if given is None:
         return np.full(len(ids), -1, dtype=np.int64)
     within = [*arrived_since(start), exactly("name", name)]
+    parts = []
     for part in given.stream(["prediction_id", "time"], within):
-        theirs = combined(part["prediction_id"])
-        mine = np.ones(len(theirs), bool) if rate == 1.0 else shares_of(theirs) < rate
-        places = integers(pc.index_in(theirs.filter(pa.array(mine)), value_set=ids).fill_null(-1))
+        mine = shares_of(combined(part["prediction_id"])) < rate
+        parts.append(part if mine.all() else part.filter(pa.array(mine)))
+    if parts:
+        came = pa.concat_tables(parts)
+        places = integers(pc.index_in(combined(came["prediction_id"]), value_set=ids).fill_null(-1))
         known = places >= 0
-        np.minimum.at(first, places[known], integers(part["time"])[mine][known])
+        np.minimum.at(first, places[known], integers(came["time"])[known])
     return np.where(first <= microseconds(now), first, -1)
 
 

@@ -1,0 +1,255 @@
+"""A million labels as life brings them, joined to their rows: right, and how fast."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from bench.options import Options, Steps
+from bench.results import Findings, Table
+from homeostat.identifiers import uuid7
+from homeostat.journal import tables
+from homeostat.journal.arrays import TIME
+from homeostat.journal.commits import commit
+from homeostat.journal.compaction import compact
+from homeostat.journal.encoding import column_of, microseconds
+from homeostat.journal.ledger import Ledger
+from homeostat.journal.reader import Journal
+from homeostat.records import Task
+
+PACKAGES = ("deltalake", "pyarrow", "pandas")
+MODEL = "labelled"
+LABELS = 1_000_000
+CORRECTED, UNKNOWN, DOUBLED = 0.05, 0.01, 0.01  # of the labels
+BEGIN = datetime(2026, 5, 1, tzinfo=UTC)
+SPAN = timedelta(days=7)
+LATE = timedelta(hours=8)  # the mean delay, exponential
+COMMITS = 7 * 24  # of labels, by their arrival, an hour each
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    what: str
+    rows: int
+    seconds: float
+    reference: float  # seconds of pandas on the same rows and labels, already in memory
+
+
+@dataclass(frozen=True)
+class Given:
+    """All that was predicted and labelled, in memory, for the reference to work on."""
+
+    rows: pd.DataFrame  # prediction_id, time; in time order
+    labels: pd.DataFrame  # as they arrived
+
+
+def others() -> list[str]:
+    return []
+
+
+def run(options: Options, steps: Steps, folder: Path) -> Findings:
+    count = LABELS // 50 if options.quick else LABELS
+    steps.expect(5)
+    steps.tell("making rows and labels")
+    given = _given(count, np.random.default_rng(11))
+    steps.done()
+    steps.tell("storing them")
+    url = str(folder / "log")
+    _store(given, url)
+    steps.done()
+    journal = Journal(url, MODEL, Task.CLASSIFICATION)
+    windows = {
+        "the whole week": (BEGIN, BEGIN + SPAN),
+        "one day": (BEGIN + 3 * SPAN / 7, BEGIN + 4 * SPAN / 7),
+        "one hour": (BEGIN + SPAN / 2, BEGIN + SPAN / 2 + timedelta(hours=1)),
+    }
+    turns = []
+    for state in ("before compaction", "after compaction"):
+        steps.tell(f"joining {state}")
+        if state == "after compaction":
+            for table, column in (("predictions", "time"), ("labels", "received")):
+                compact(_table(url, table), column, now=BEGIN + 3 * SPAN)
+        for name, (start, end) in windows.items():
+            turns.append(_joined(journal, given, f"{name}, {state}", start, end, options))
+        turns.append(_streamed(journal, given, f"the whole week in batches, {state}"))
+        steps.done()
+    steps.tell("the ledger")
+    began = time.perf_counter()
+    ledger = journal.ledger(BEGIN + SPAN, days=8)
+    ledger_seconds = time.perf_counter() - began
+    steps.done()
+    return Findings(
+        title="Labels out of order",
+        setup=(
+            f"{count:,} labels for {len(given.rows):,} predictions of seven days, in {COMMITS} "
+            "commits in the order of their arrival: each comes after its prediction, "
+            f"{LATE.total_seconds() / 3600:.0f} hours later on average; {CORRECTED:.0%} correct an "
+            f"earlier one, {UNKNOWN:.0%} belong to no prediction, {DOUBLED:.0%} came twice. A "
+            "window with its labels is compared row for row with pandas (sort, keep the last of "
+            "each id, merge); the run fails where one differs."
+        ),
+        tables=[_table_of(turns)],
+        notes=[
+            f"Every window equals the reference, row for row; "
+            f"{journal.pending_labels():,} labels wait for a prediction.",
+            f"The ledger took {ledger_seconds:.2f} s; by it, nine tenths of the labels that ever "
+            f"come are there after {_hours(ledger)} hours (true: {_truth():.1f}).",
+        ],
+        figures={"turns": turns, "ledger_seconds": ledger_seconds, "ledger": ledger},
+    )
+
+
+def _given(count: int, random: np.random.Generator) -> Given:
+    """As many rows as there are first labels that belong to one, and a tenth more without any."""
+    corrections, unknown, doubled = (round(count * s) for s in (CORRECTED, UNKNOWN, DOUBLED))
+    firsts = count - corrections - unknown - doubled
+    span_us = SPAN // timedelta(microseconds=1)
+    times = np.sort(random.integers(0, span_us, round(firsts * 1.1))) + microseconds(BEGIN)
+    ids = np.array([uuid7(int(each) * 1000) for each in times])
+    labelled = random.choice(len(ids), firsts, replace=False)
+    delays = random.exponential(LATE / timedelta(microseconds=1), firsts).astype(np.int64)
+    first = pd.DataFrame({"prediction_id": ids[labelled], "time": times[labelled] + delays})
+    first["value"] = random.integers(0, 10, firsts).astype(str)
+    again = first.sample(corrections, random_state=1)
+    again = again.assign(
+        time=again["time"] + 1 + random.integers(0, span_us // 7, corrections),
+        value=random.integers(10, 20, corrections).astype(str),
+    )
+    strangers = first.sample(unknown, random_state=2)
+    strangers = strangers.assign(prediction_id=[uuid7(int(t) * 1000) for t in strangers["time"]])
+    labels = pd.concat([first, again, strangers, first.sample(doubled, random_state=3)])
+    # Arrival is no order of time: a queue that was away, a file that is imported at night.
+    arrival = labels["time"] + random.exponential(3.6e9, len(labels)).astype(np.int64)
+    labels = labels.assign(received=arrival).sort_values("received", kind="stable")
+    return Given(
+        rows=pd.DataFrame({"prediction_id": ids, "time": times}),
+        labels=labels.reset_index(drop=True),
+    )
+
+
+def _table(url: str, name: str) -> Any:
+    if name == "labels":
+        return tables.labels(url, MODEL)
+    return tables.predictions(url, MODEL, Task.CLASSIFICATION)
+
+
+def _store(given: Given, url: str) -> None:
+    predictions, labels = _table(url, "predictions"), _table(url, "labels")
+    for turn, part in enumerate(np.array_split(np.arange(len(given.rows)), COMMITS)):
+        rows = given.rows.iloc[part]
+        data = pa.table(
+            {
+                "prediction_id": rows["prediction_id"].tolist(),
+                "time": _times(rows["time"]),
+                "version": ["1"] * len(rows),
+                "role": ["champion"] * len(rows),
+                "prediction": ["1"] * len(rows),
+                column_of("x"): part.astype(float),
+            }
+        )
+        dated = tables.with_partitions(data, predictions, "time")
+        commit(predictions, dated, app_id="bench", version=turn)
+    for turn, part in enumerate(np.array_split(np.arange(len(given.labels)), COMMITS)):
+        rows = given.labels.iloc[part]
+        data = pa.table(
+            {
+                "prediction_id": rows["prediction_id"].tolist(),
+                "name": ["label"] * len(rows),
+                "value": rows["value"].tolist(),
+                "source": ["bench"] * len(rows),
+                "time": _times(rows["time"]),
+                "received": _times(rows["received"]),
+                "ordinal": pa.array(part),
+            }
+        )
+        commit(
+            labels, tables.with_partitions(data, labels, "received"), app_id="bench", version=turn
+        )
+
+
+def _times(values: pd.Series) -> Any:
+    return pa.array(values.to_numpy(), pa.int64()).cast(TIME)
+
+
+def _joined(
+    journal: Journal, given: Given, what: str, start: datetime, end: datetime, options: Options
+) -> Turn:
+    seconds, reference = [], []
+    for _ in range(options.rounds):
+        began = time.perf_counter()
+        window = journal.window(start, end, ["x"])
+        seconds.append(time.perf_counter() - began)
+        began = time.perf_counter()
+        expected = _expected(given, start, end)
+        reference.append(time.perf_counter() - began)
+    _compare(window, expected, what)
+    return Turn(
+        what=what, rows=window.num_rows, seconds=median(seconds), reference=median(reference)
+    )
+
+
+def _streamed(journal: Journal, given: Given, what: str) -> Turn:
+    began = time.perf_counter()
+    found = pa.Table.from_batches(journal.batches(BEGIN, BEGIN + SPAN, ["x"]))
+    seconds = time.perf_counter() - began
+    began = time.perf_counter()
+    expected = _expected(given, BEGIN, BEGIN + SPAN)
+    reference = time.perf_counter() - began
+    _compare(found, expected, what)
+    return Turn(what=what, rows=found.num_rows, seconds=seconds, reference=reference)
+
+
+def _expected(given: Given, start: datetime, end: datetime) -> pd.DataFrame:
+    """Straightforward: the last label of each id by its time, then its arrival."""
+    first, last = microseconds(start), microseconds(end)
+    rows = given.rows[(given.rows["time"] >= first) & (given.rows["time"] < last)]
+    labels = given.labels.sort_values(["time", "received"], kind="stable")
+    newest = labels.drop_duplicates("prediction_id", keep="last")
+    joined = rows.merge(newest, on="prediction_id", how="left", suffixes=("", "_of_label"))
+    return joined.sort_values(["time", "prediction_id"])
+
+
+def _compare(window: Any, expected: pd.DataFrame, what: str) -> None:
+    found = window.select(["_prediction_id", "_time", "_label", "_label_time"]).to_pandas()
+    found = found.sort_values(["_time", "_prediction_id"])
+    times = found["_label_time"].astype("int64").where(found["_label_time"].notna())
+    theirs = (
+        (found["_prediction_id"], expected["prediction_id"]),
+        (found["_label"], expected["value"]),
+        (times.astype(float), expected["time_of_label"].astype(float)),
+    )
+    for mine, other in theirs:
+        same = len(mine) == len(other) and bool(
+            ((mine.to_numpy() == other.to_numpy()) | (mine.isna() & other.isna().to_numpy())).all()
+        )
+        if not same:
+            raise SystemExit(f"{what}: column {mine.name} is not what the reference says")
+
+
+def _hours(ledger: Ledger) -> str:
+    after = ledger.mature_after
+    return "?" if after is None else f"{after.total_seconds() / 3600:.1f}"
+
+
+def _truth() -> float:
+    return float(-np.log(0.1) * LATE.total_seconds() / 3600)
+
+
+def _table_of(turns: Sequence[Turn]) -> Table:
+    return Table(
+        title="Seconds",
+        columns=["window", "rows", "read and joined", "pandas, all in memory"],
+        rows=[
+            [turn.what, f"{turn.rows:,}", f"{turn.seconds:.2f}", f"{turn.reference:.2f}"]
+            for turn in turns
+        ],
+    )
