@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 from journal_kit import (
@@ -169,7 +170,7 @@ def test_newest_reaches_back_as_far_as_it_must(tmp_path: Path) -> None:
 
 
 def test_window_reads_no_file_outside_it(tmp_path: Path) -> None:
-    """Files of other hours, labels of other ids and the embeddings' bytes are never opened."""
+    """Files of other hours and labels of other ids are never opened."""
     writer = open_writer(tmp_path)
     for hour in range(6):
         writer.append(tensor_rows([f"h{hour}-{n}" for n in range(3)], at(3600 * hour)))
@@ -191,7 +192,29 @@ def test_window_reads_no_file_outside_it(tmp_path: Path) -> None:
         journal.window(*EVER, PIXELS)
 
 
-def test_file_that_vanished_is_read_again(tmp_path: Path, monkeypatch: Any) -> None:
+def test_reading_features_reads_no_embedding(tmp_path: Path) -> None:
+    """Where the embeddings cannot be read, everything else still can."""
+    writer = open_writer(tmp_path)
+    embedding = np.random.default_rng(1).normal(size=(500, 16)).astype(np.float32)
+    writer.append(tensor_rows([f"row-{n}" for n in range(500)], embedding=embedding))
+    writer.close()
+    folder = tmp_path / "journal/digits/predictions"
+    (file,) = DeltaTable(folder).file_uris()
+    group = pq.read_metadata(file).row_group(0)
+    chunks = [group.column(at) for at in range(group.num_columns)]
+    spoilt = next(each for each in chunks if each.path_in_schema.startswith("embedding"))
+    with Path(file).open("r+b") as raw:
+        raw.seek(spoilt.data_page_offset)
+        raw.write(b"\xff" * spoilt.total_compressed_size)
+    journal = open_journal(tmp_path)
+    assert journal.window(*EVER, PIXELS).num_rows == 500
+    assert sum(batch.num_rows for batch in journal.batches(*EVER, PIXELS)) == 500
+    assert journal.newest(3, PIXELS).num_rows == 3
+    with pytest.raises(JournalUnavailable):
+        journal.window(*EVER, PIXELS, embedding=True)
+
+
+def test_file_that_vanished_is_read_again(tmp_path: Path) -> None:
     """A reader whose files went with a vacuum reads the table as it is now."""
     writer = open_writer(tmp_path)
     for turn in range(4):
