@@ -22,6 +22,7 @@ from homeostat.journal.tables import TableRef
 logger = logging.getLogger(__name__)
 
 FIRST_WAIT, LONGEST_WAIT = 0.25, 30.0  # seconds between tries while the storage is away
+MOST_BYTES = 256_000_000  # in one commit: it is in memory, more than once
 MOST_SEGMENTS = 500  # in one commit: each is a file that is mapped
 REMEMBERED = 100  # segments that were set aside, for those who wait for them
 TIME_COLUMN: dict[Kind, str] = {"predictions": "time", "labels": "received"}
@@ -56,7 +57,7 @@ class Committer:
         self._targets = targets
         self._app_id = app_id
         self._every = every.total_seconds()
-        self._group_bytes = group_bytes
+        self._group_bytes = min(group_bytes, MOST_BYTES)
         self._wake = threading.Event()
         self._changed = threading.Condition()
         self._stopping = threading.Event()
