@@ -21,7 +21,7 @@ from homeostat.journal.tables import TableRef
 
 logger = logging.getLogger(__name__)
 
-FIRST_WAIT, LONGEST_WAIT = 0.25, 30.0  # seconds between tries while the storage is away
+FIRST_WAIT, LONGEST_WAIT = 0.25, 5.0  # seconds between tries while the storage is away
 MOST_BYTES = 256_000_000  # in one commit: it is in memory, more than once
 MOST_SEGMENTS = 500  # in one commit: each is a file that is mapped
 REMEMBERED = 100  # segments that were set aside, for those who wait for them
