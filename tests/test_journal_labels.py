@@ -101,8 +101,11 @@ def test_labels_before_the_window_are_not_taken_for_its_rows(tmp_path: Path) -> 
     writer.append(tensor_rows(["a", "b"], clock()))
     writer.label([label("b", "new", clock())])
     writer.close()
-    window = open_journal(tmp_path).window(NOON, at(60), PIXELS)
-    assert window["_label"].to_pylist() == [None, "new"]
+    journal = open_journal(tmp_path)
+    assert journal.window(NOON, at(60), PIXELS)["_label"].to_pylist() == [None, "new"]
+    assert journal.window(*EVER, PIXELS)["_label"].to_pylist() == [None, "new"]
+    (batch,) = journal.batches(*EVER, PIXELS)
+    assert batch["_label"].to_pylist() == [None, "new"]
 
 
 def test_two_imports_under_one_id_are_both_stored(tmp_path: Path) -> None:

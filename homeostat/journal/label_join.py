@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from homeostat import columns as names
 from homeostat.journal import rows
+from homeostat.journal.arrays import TIME
 from homeostat.journal.bounds import INSTANT, Bound, Clause, exactly
 from homeostat.journal.model_log import ModelLog, text_range
 from homeostat.journal.sampling import shares_of
@@ -26,23 +27,26 @@ TOGETHER = 500_000  # ids compared at once
 _EARLIEST = datetime(1, 1, 2, tzinfo=UTC)
 
 
-def newest_labels(given: Snapshot | None, ids: Any, *, name: str, start: datetime) -> Any:
-    """One row an id, in their order: `value` and `time` of its newest label, null where none came.
+def newest_labels(given: Snapshot | None, found: Any, *, name: str) -> Any:
+    """For rows in time order, one row each: `value` and `time` of its newest label, null where none
+    came.
 
-    Only labels that may belong to rows from `start` on are read, since none comes before its
-    prediction, and of these only the ids between the first and the last: where ids hold their
-    time, that is the window's own.
+    A label that came, and is, older than its row by more than clocks differ belongs to an older
+    row of the same id. So only labels since the first row are read, and of these only the ids
+    between the first and the last: where ids hold their time, that is the window's own.
     """
+    ids = rows.combined(found["prediction_id"])
     if given is None or not len(ids):
-        nulls = [pa.nulls(len(ids), pa.string()), pa.nulls(len(ids), pa.timestamp("us", "UTC"))]
+        nulls = [pa.nulls(len(ids), pa.string()), pa.nulls(len(ids), TIME)]
         return pa.table(nulls, names=["value", "time"])
+    times = rows.integers(found["time"])
     within = [
-        *arrived_since(start),
+        *arrived_since(rows.moment(times[0])),
         exactly("name", name),
         (Bound("prediction_id", *text_range(ids)),),
     ]
     labels = given.read(["prediction_id", "value", *DECIDING], within)
-    return labels.select(["value", "time"]).take(_newest_positions(ids, labels))
+    return labels.select(["value", "time"]).take(_newest_positions(ids, times, labels))
 
 
 def outcomes(log: ModelLog, name: str, start: datetime, end: datetime, *, history: bool) -> Any:
@@ -114,17 +118,20 @@ def arrived_since(start: datetime) -> list[Clause]:
     return [(Bound("received", since), Bound("time", since))]
 
 
-def _newest_positions(ids: Any, labels: Any) -> Any:
-    """For each id the position of its newest label, by time, then arrival; null where none."""
+def _newest_positions(ids: Any, times: NDArray[np.int64], labels: Any) -> Any:
+    """For each row the position of its newest label, by time, then arrival; null where none."""
     encoded = ids.dictionary_encode()  # a shadow's rows have the ids of those they shadow
     places = pc.index_in(rows.combined(labels["prediction_id"]), value_set=encoded.dictionary)
-    codes = rows.integers(places.fill_null(-1))
-    mine = np.flatnonzero(codes >= 0)
-    order = mine[_in_order(labels.take(pa.array(mine)))]
-    newest = np.full(len(encoded.dictionary), -1, dtype=np.int64)
+    codes, mine = rows.integers(places.fill_null(-1)), rows.integers(encoded.indices)
+    first = np.full(len(encoded.dictionary), np.iinfo(np.int64).max, dtype=np.int64)
+    np.minimum.at(first, mine, times)
+    known = np.flatnonzero(codes >= 0)
+    newer = np.maximum(rows.integers(labels["time"]), rows.integers(labels["received"]))
+    known = known[newer[known] >= first[codes[known]] - CLOCKS // INSTANT]
+    order = known[_in_order(labels.take(pa.array(known)))]
+    newest = np.full(len(first), -1, dtype=np.int64)
     newest[codes[order]] = order
-    each = newest[rows.integers(encoded.indices)]
-    return pa.array(each, mask=each < 0)
+    return pa.array(newest[mine], mask=newest[mine] < 0)
 
 
 def _in_order(labels: Any) -> NDArray[np.int64]:

@@ -104,11 +104,9 @@ class Reader:
     def frame(self, found: Any) -> Any:
         """Rows in time order as readers get them, with their labels."""
         found = found.combine_chunks()
-        ids = found["prediction_id"].combine_chunks()
-        start = moment(integers(found["time"])[0]) if found.num_rows else BEGINNING
-        labels = newest_labels(self._labels(), ids, name=self.request.label, start=start)
+        labels = newest_labels(self.log.given_labels(), found, name=self.request.label)
         known = {
-            names.PREDICTION_ID: ids,
+            names.PREDICTION_ID: found["prediction_id"],
             names.TIME: found["time"],
             names.VERSION: found["version"],
             names.PREDICTION: found["prediction"],
@@ -122,6 +120,3 @@ class Reader:
     def _more(self, found: Any, name: str) -> Any:
         column = found[MORE[name]]
         return column.fill_null(1.0) if name == names.WEIGHT else column
-
-    def _labels(self) -> Snapshot | None:
-        return self.log.given_labels()
