@@ -17,6 +17,7 @@ from deltalake import DeltaTable
 
 from bench.journal_hours import BEGIN, DAY, FEATURES, Days, Shape
 from bench.options import Options, Steps
+from bench.processes import ROOT, Cost, environment, measure, python
 from bench.results import Findings, Table
 from homeostat.journal.encoding import column_of
 
@@ -39,6 +40,15 @@ class Reading:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Fold:
+    """A process that sums the columns of so many days."""
+
+    days: int
+    how: str
+    cost: Cost
+
+
+@dataclass(frozen=True, kw_only=True)
 class Commits:
     """Median seconds of a commit of the table's last day."""
 
@@ -55,7 +65,7 @@ def others() -> list[str]:
 
 def run(options: Options, steps: Steps, folder: Path) -> Findings:
     sizes = (1, 3) if options.quick else SIZES
-    steps.expect(sum(sizes) + 2 * len(sizes))
+    steps.expect(sum(sizes) + 2 * len(sizes) + 1)
     readings: list[Reading] = []
     commits: list[Commits] = []
     for days in sizes:
@@ -63,7 +73,10 @@ def run(options: Options, steps: Steps, folder: Path) -> Findings:
         found, cost = _measure(Days(str(folder / f"{days}"), shape), shape, options, steps)
         readings += found
         commits.append(cost)
-    figures = {"readings": readings, "commits": commits}
+    steps.tell("folding over all of it")
+    folds = _folds(folder, sizes[-1])
+    steps.done()
+    figures = {"readings": readings, "commits": commits, "folds": folds}
     small, large = (_seconds(readings, days, True, "an hour") for days in (sizes[0], sizes[-1]))
     slower = commits[-1].after / commits[-1].first
     if not options.quick and (large > MOST_RATIO * small or slower > MOST_SLOWER):
@@ -79,7 +92,7 @@ def run(options: Options, steps: Steps, folder: Path) -> Findings:
             f"before it are as upkeep leaves them. Read are {len(READ)} features of a window, with "
             "ids, times, labels and quarantine, as the monitor does, from files in the page cache."
         ),
-        tables=[_readings(readings, sizes), _commits(commits)],
+        tables=[_readings(readings, sizes), _commits(commits), _folded(folds)],
         notes=[
             f"An hour of the {sizes[-1]}-day table takes {large / small:.1f} times what an hour of "
             f"the {sizes[0]}-day table takes.",
@@ -144,6 +157,17 @@ def _read(
     return [_timed(what, read, shape, compacted, rounds) for what, read in reads.items()]
 
 
+def _folds(folder: Path, days: int) -> list[Fold]:
+    found = []
+    for span, how in ((1, "window"), (1, "batches"), (days, "window"), (days, "batches")):
+        arguments = ("-m", "bench.journal_folding", str(folder / f"{days}"), str(span), how)
+        cost = measure(
+            python(*arguments), environment(PYTHONPATH=str(ROOT)), folder / f"{span}-{how}.log"
+        )
+        found.append(Fold(days=span, how=how, cost=cost))
+    return found
+
+
 def _timed(
     what: str, read: Callable[[], int], shape: Shape, compacted: bool, rounds: int
 ) -> Reading:
@@ -206,6 +230,22 @@ def _readings(readings: Sequence[Reading], sizes: Sequence[int]) -> Table:
 def _find(readings: Sequence[Reading], days: int, compacted: bool, what: str) -> Reading | None:
     wanted = (days, compacted, what)
     return next((r for r in readings if (r.days, r.compacted, r.what) == wanted), None)
+
+
+def _folded(folds: Sequence[Fold]) -> Table:
+    return Table(
+        title="Sums over the newest days of the larger table, compacted, in a process of its own",
+        columns=["days, how", "seconds", "CPU seconds", "most memory (MiB)"],
+        rows=[
+            [
+                f"{each.days}, {each.how}",
+                f"{each.cost.wall:.1f}",
+                f"{each.cost.cpu:.1f}",
+                f"{each.cost.peak_mib:.0f}",
+            ]
+            for each in folds
+        ],
+    )
 
 
 def _commits(commits: Sequence[Commits]) -> Table:

@@ -15,6 +15,7 @@ import pyarrow as pa
 from deltalake import (
     ColumnProperties,
     CommitProperties,
+    PostCommitHookProperties,
     Transaction,
     WriterProperties,
     write_deltalake,
@@ -25,6 +26,9 @@ from homeostat.errors import HomeostatError, JournalUnavailable
 from homeostat.journal.segments import sync_folder
 from homeostat.journal.tables import TableRef, open_or_create, open_table, reaching
 
+# Old entries of the log go with the upkeep: after each commit, to look through a day of them takes
+# as long as the commit.
+_AFTER_COMMIT = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
 # Dictionaries of vectors and ids only cost time: hardly a value comes twice.
 _VECTOR = ColumnProperties(dictionary_enabled=False, statistics_enabled="NONE")
 _ID = ColumnProperties(dictionary_enabled=False, statistics_enabled="CHUNK")
@@ -110,6 +114,7 @@ def _write(table: TableRef, handle: Any, rows: Any, transaction: Transaction, wi
         schema_mode="merge" if wider else None,
         writer_properties=_parquet(rows.schema),
         commit_properties=CommitProperties(app_transactions=[transaction]),
+        post_commithook_properties=_AFTER_COMMIT,
     )
     if table.local is not None:
         sync_commits(table.local, before + 1, handle.version())

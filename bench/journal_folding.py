@@ -1,0 +1,31 @@
+"""`python -m bench.journal_folding URL DAYS HOW`: the sum of 25 columns over the newest days of a
+log of bench.journal_hours, in batches or as one window."""
+
+from __future__ import annotations
+
+import sys
+from datetime import timedelta
+from typing import Any
+
+import pyarrow.compute as pc
+
+from bench.journal_hours import DAY, FEATURES, MODEL
+from homeostat.journal.reader import Journal
+from homeostat.records import Task
+
+
+def main(url: str, days: int, how: str) -> None:
+    journal = Journal(url, MODEL, Task.CLASSIFICATION)
+    newest = journal.newest_time()
+    assert newest is not None
+    span = (newest - days * DAY, newest + timedelta(seconds=1), FEATURES[:25])
+    parts: Any = journal.batches(*span) if how == "batches" else [journal.window(*span)]
+    total = rows = 0
+    for part in parts:
+        rows += part.num_rows
+        total += sum(pc.sum(part[name]).as_py() for name in FEATURES[:25])
+    print(f"{rows} {total:.6f}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])
