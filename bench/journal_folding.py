@@ -3,8 +3,10 @@ log of bench.journal_hours, in batches or as one window."""
 
 from __future__ import annotations
 
+import json
 import sys
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
@@ -24,7 +26,15 @@ def main(url: str, days: int, how: str) -> None:
     for part in parts:
         rows += part.num_rows
         total += sum(pc.sum(part[name]).as_py() for name in FEATURES[:25])
-    print(f"{rows} {total:.6f}")
+    print(json.dumps({"rows": rows, "sum": total, "peak_mib": peak_mib()}))
+
+
+def peak_mib() -> float:
+    """Of this program alone: what the kernel reports at a process's end counts the memory of the
+    one that started it."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    (peak,) = (line.split()[1] for line in lines if line.startswith("VmHWM"))
+    return int(peak) / 1024
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ READ = FEATURES[:25]
 HOUR = timedelta(hours=1)
 COMMITS_LOOKED_AT = 50  # at the day's beginning, its end and after compaction
 MOST_RATIO = 3.0  # of an hour's read in the large table to that in the small one
-MOST_SLOWER = 2.0  # of a day's last commits to its first, compacted
+MOST_SLOWER = 0.1  # seconds by which a day's last commits may take longer than its first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +46,9 @@ class Fold:
 
     days: int
     how: str
+    rows: int
     cost: Cost
+    peak_mib: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,11 +81,11 @@ def run(options: Options, steps: Steps, folder: Path) -> Findings:
     steps.done()
     figures = {"readings": readings, "commits": commits, "folds": folds}
     small, large = (_seconds(readings, days, True, "an hour") for days in (sizes[0], sizes[-1]))
-    slower = commits[-1].after / commits[-1].first
+    slower = max(max(each.last, each.after) - each.first for each in commits)
     if not options.quick and (large > MOST_RATIO * small or slower > MOST_SLOWER):
         raise SystemExit(
             f"What was promised does not hold: an hour took {large:.3f} s of {sizes[-1]} days and "
-            f"{small:.3f} s of one; a commit {slower:.1f} times what it took at first"
+            f"{small:.3f} s of one; a commit took {slower:.3f} s more than at first"
         )
     return Findings(
         title="Reading an hour of the log",
@@ -96,6 +99,8 @@ def run(options: Options, steps: Steps, folder: Path) -> Findings:
         notes=[
             f"An hour of the {sizes[-1]}-day table takes {large / small:.1f} times what an hour of "
             f"the {sizes[0]}-day table takes.",
+            f"After a day of commits the next one takes at most {1000 * slower:.0f} ms more than "
+            f"the first, {slower / 30:.2%} of the 30 s between two: a fresh handle reads the log.",
             "delta-rs's own dataset, given the same filter, stands beside it for scale.",
         ],
         figures=figures,
@@ -164,7 +169,10 @@ def _folds(folder: Path, days: int) -> list[Fold]:
         cost = measure(
             python(*arguments), environment(PYTHONPATH=str(ROOT)), folder / f"{span}-{how}.log"
         )
-        found.append(Fold(days=span, how=how, cost=cost))
+        said = json.loads((folder / f"{span}-{how}.log").read_text())
+        found.append(
+            Fold(days=span, how=how, rows=said["rows"], cost=cost, peak_mib=said["peak_mib"])
+        )
     return found
 
 
@@ -235,13 +243,14 @@ def _find(readings: Sequence[Reading], days: int, compacted: bool, what: str) ->
 def _folded(folds: Sequence[Fold]) -> Table:
     return Table(
         title="Sums over the newest days of the larger table, compacted, in a process of its own",
-        columns=["days, how", "seconds", "CPU seconds", "most memory (MiB)"],
+        columns=["days, how", "rows", "seconds", "CPU seconds", "most memory (MiB)"],
         rows=[
             [
                 f"{each.days}, {each.how}",
+                f"{each.rows:,}",
                 f"{each.cost.wall:.1f}",
                 f"{each.cost.cpu:.1f}",
-                f"{each.cost.peak_mib:.0f}",
+                f"{each.peak_mib:.0f}",
             ]
             for each in folds
         ],
