@@ -18,6 +18,7 @@ from homeostat.journal.recording import Recording
 from homeostat.records import Task
 
 MOST_LAYOUTS = 256
+_GIVEN = ("keys", "predictions", "probabilities", "embedding", "matrix")
 TEXT, NUMBER = "text", "number"
 _KINDS = {TEXT: pa.string(), NUMBER: pa.float64()}
 Names = tuple[str, ...]
@@ -149,24 +150,13 @@ def _names(features: tuple[str, ...]) -> Names:
 
 def _check(batch: PredictionBatch, rows: int) -> None:
     """Arrow would not notice a column that is too short."""
-    given: dict[str, Any] = {
-        "keys": batch.keys,
-        "predictions": batch.predictions,
-        "probabilities": batch.probabilities,
-        "embedding": batch.embedding,
-        "matrix": batch.matrix,
-        **(batch.columns or {}),
-    }
-    for name, values in given.items():
+    for name in _GIVEN:
+        values = getattr(batch, name)
         if values is not None and len(values) != rows:
             raise ValueError(f"{name} has {len(values)} rows")
-    if (
-        batch.matrix is not None
-        and not batch.tensor
-        and batch.matrix.shape
-        != (
-            rows,
-            len(batch.features),
-        )
-    ):
-        raise ValueError(f"{len(batch.features)} features in a matrix of {batch.matrix.shape}")
+    for name, values in (batch.columns or {}).items():
+        if len(values) != rows:
+            raise ValueError(f"{name} has {len(values)} rows")
+    matrix = batch.matrix
+    if matrix is not None and not batch.tensor and matrix.shape[1:] != (len(batch.features),):
+        raise ValueError(f"{len(batch.features)} features in a matrix of {matrix.shape}")

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+MOST_HEADS = 128  # kept of a schema: batches of few rows and texts of one length share theirs
 PREFIX = 8  # bytes before the head: a marker and the head's length
 _PADS = tuple(bytes(-size % 8) for size in range(8))
 
@@ -49,9 +50,19 @@ class Layout:
         self._counts_at, self._buffers_at = places.counts + 4, places.buffers + 4
         self._counts = struct.Struct(f"<{2 * _u32(message, places.counts)}q")
         self._buffers = struct.Struct(f"<{2 * _u32(message, places.buffers)}q")
+        self._heads: dict[tuple[Any, ...], bytes] = {}
 
     def message(self, rows: int, parts: Sequence[Part]) -> bytes:
         """The parts stand in the schema's order, as many as its columns take."""
+        key = (rows, *[part[:2] for part in parts])
+        head = self._heads.get(key)
+        if head is None:
+            if len(self._heads) >= MOST_HEADS:
+                self._heads.clear()
+            head = self._heads[key] = self._made(rows, parts)
+        return b"".join([head, *chain.from_iterable([part.body for part in parts])])
+
+    def _made(self, rows: int, parts: Sequence[Part]) -> bytes:
         sizes = [size for part in parts for size in part.sizes]
         starts = list(accumulate([size + 7 & -8 for size in sizes], initial=0))
         head = bytearray(self._head)
@@ -63,7 +74,7 @@ class Layout:
         )
         _INT64.pack_into(head, self._rows_at, rows)
         _INT64.pack_into(head, self._body_at, starts[-1])
-        return b"".join([head, *chain.from_iterable([part.body for part in parts])])
+        return bytes(head)
 
 
 @dataclass(frozen=True)
