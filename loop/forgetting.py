@@ -65,7 +65,10 @@ def sentences(report: Report) -> list[str]:
             "the files of their runs in MLflow, are as they were. `homeostat retrain` makes one "
             "without them."
         )
-    told.append("Not reached: backups, exports, and what your own programs keep.")
+    told.append(
+        "Not reached: backups, exports, what your own programs keep, and what waits in the spool "
+        "of a server on another machine: run this again once it has stored its rows."
+    )
     return told
 
 
@@ -115,6 +118,8 @@ def forget_rows(
     ):
         found = forget.find(tables["predictions"], wanted, progress)
         everything = Wanted(ids=wanted.ids | found.ids, keys=wanted.keys)
+        # Once more: labels have no key, so that only now it is known which of them wait.
+        _commit_spools(settings, everything, progress)
         set_aside = spools.strip_rejected(settings.spool_path, model.name, everything)
         # In this order: what is found by its rows goes before they do.
         reports = _remove_reports(settings, state, [*found.times, *_times_in(wanted.ids)])
@@ -132,12 +137,16 @@ def forget_rows(
         reports=reports,
         job_folders=folders,
         versions=_versions_of(state, run_ids),
-        remains=_remains(settings, state, wanted, progress),
+        remains=_remains(settings, state, everything, progress),
     )
 
 
 def _commit_spools(settings: Settings, wanted: Wanted, progress: Progress) -> None:
-    """What waits for the tables is put there: by the server, or for one that is gone."""
+    """What waits for the tables is put there: by the server, or for one that is gone.
+
+    A server that asks for a key does not do it at once, but in its own time: no longer than
+    journal.commit_every.
+    """
     model, spool = settings.model, settings.spool_path
     progress("committing what waits", 0, 1)
     flush_journal(settings)
@@ -150,7 +159,7 @@ def _commit_spools(settings: Settings, wanted: Wanted, progress: Progress) -> No
                 f"rows to be forgotten wait in {left[0].parent}, whose server has not stored them "
                 f"in {patience:g} s; nothing was deleted yet: try again when its storage is back"
             )
-        progress("waiting for a server to commit its rows", 0, 1)
+        progress(f"waiting for a server to commit its rows, {patience:g} s at most", 0, 1)
         time.sleep(0.5)
     progress("committing what waits", 1, 1)
 
@@ -241,6 +250,13 @@ def _remains(
         and not traces.trace_path(path).exists()
     ]
     told += [f"{path} does not say whose rows it holds." for path in untraced]
+    waiting = spools.holding(settings.spool_path, settings.model.name, wanted)
+    told += [f"{path} holds such rows that came meanwhile: run this again." for path in waiting]
+    tables = tables_of(settings.journal_path, settings.model.name, settings.model.task)
+    told += [
+        f"The table {name} holds {rows:,} such rows that came meanwhile: run this again."
+        for name, rows in forget.left(tables, wanted, progress).items()
+    ]
     told += [
         f"{path} still holds what was asked for."
         for path in files_with(settings.home, [*wanted.ids, *wanted.keys], progress)

@@ -24,6 +24,8 @@ from homeostat.journal.files import Progress, files_of, silent
 from homeostat.journal.tables import TableRef, open_table
 
 ID, KEY = "prediction_id", "key"
+# In this order rows are erased: predictions last, since a key leads to the others through them.
+TIME_COLUMNS = {"labels": "received", "quarantine": "time", "predictions": "time"}
 AT_ONCE = 2000  # ids in one predicate
 UNFINISHED = timedelta(minutes=10)  # a commit takes seconds; no file without one is younger
 
@@ -89,13 +91,23 @@ def erase(
     waiting = waiting or Waiting()
     ids = Wanted(ids=wanted.ids | found.ids)
     erased = {}
-    for name, time_column, of in (
-        ("labels", "received", ids),
-        ("quarantine", "time", ids),
-        ("predictions", "time", wanted),
-    ):
+    for name, time_column in TIME_COLUMNS.items():
+        of = wanted if name == "predictions" else ids
         erased[name] = _erase(tables[name], time_column, of, waiting, progress)
     return erased
+
+
+def left(
+    tables: dict[str, TableRef], wanted: Wanted, progress: Progress = silent
+) -> dict[str, int]:
+    """Rows that are wanted and in some file of the tables, by name; tables without are left out."""
+    found = {}
+    for name, time_column in TIME_COLUMNS.items():
+        where = matching(wanted, keys=name == "predictions")  # another's key is something else
+        matches = _search(tables[name], time_column, where, progress)
+        if matches:
+            found[name] = sum(len(rows) for rows in matches.values())
+    return found
 
 
 def _erase(
