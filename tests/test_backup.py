@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import backup_kit as kit
 import project_kit
@@ -25,6 +28,7 @@ from homeostat.registry.cache import entry_path, verify
 from homeostat.settings import Settings
 from homeostat.state import checks, events, rollouts
 from homeostat.state.store import open_state
+from loop.backup import manifest
 from loop.backup.creating import Created, Wanted, create
 from loop.backup.restoring import Restored, restore
 from loop.backup.sources import open_source
@@ -213,6 +217,73 @@ def test_a_harmed_backup_is_refused(tmp_path: Path, place: str) -> None:
     with pytest.raises(IntegrityError, match=r"weights\.bin is not what was backed up"):
         bring_back(new, tmp_path / place)
     assert not new.home.exists()
+
+
+def crafted(settings: Settings, folder: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    """A backup whose digests are right, and whose manifest somebody has changed."""
+    kit.log_rows(settings, names("row"))
+    made = back_up(settings, folder).place
+    found = json.loads((made / manifest.NAME).read_bytes())
+    change(found)
+    (made / manifest.NAME).write_text(json.dumps(found))
+    return made
+
+
+@pytest.mark.parametrize(
+    "name", ["home/{}", "home//{}", "home/../{}", "/{}", "home/./x", "home/x/", ".", "", "\0"]
+)
+def test_a_backup_names_no_file_elsewhere(tmp_path: Path, name: str) -> None:
+    """Whoever could write to the backup's place may not write anywhere else."""
+    target = tmp_path / "taken-over"
+    path = name.format(target)
+
+    def add(found: dict[str, Any]) -> None:
+        found["files"][path] = next(iter(found["files"].values()))
+
+    made = crafted(kit.full_project(tmp_path / "old"), tmp_path / "backups", add)
+    new = kit.project(tmp_path / "new")
+    with pytest.raises(IntegrityError, match="names the file"):
+        bring_back(new, made)
+    assert not target.exists()
+    assert not new.home.exists()
+
+
+@pytest.mark.parametrize("path", ["../../../../taken-over", "/taken-over", "part-unknown.parquet"])
+def test_a_table_of_a_backup_has_only_files_with_digests(tmp_path: Path, path: str) -> None:
+    """Below its own folder, and verified as all others."""
+
+    def add(found: dict[str, Any]) -> None:
+        found["tables"]["predictions"]["files"].append(path)
+
+    made = crafted(kit.full_project(tmp_path / "old"), tmp_path / "backups", add)
+    new = kit.project(tmp_path / "new")
+    with pytest.raises(IntegrityError, match="names the file"):
+        bring_back(new, made)
+    assert not new.home.exists()
+
+
+def test_a_table_that_is_none_is_refused(tmp_path: Path) -> None:
+    """As is everything that a backup cannot hold."""
+
+    def add(found: dict[str, Any]) -> None:
+        found["tables"]["users"] = {"id": "x", "version": 0, "files": []}
+
+    made = crafted(kit.full_project(tmp_path / "old"), tmp_path / "backups", add)
+    with pytest.raises(IntegrityError, match='the table "users"'):
+        bring_back(kit.project(tmp_path / "new"), made)
+
+
+def test_no_file_comes_back_as_a_program_of_somebody_else(tmp_path: Path) -> None:
+    """The rights of users, groups and others come back, and nothing beyond."""
+    name = "home/reports/one/report.html"
+
+    def add(found: dict[str, Any]) -> None:
+        found["files"][name]["mode"] = 0o6755
+
+    made = crafted(kit.full_project(tmp_path / "old"), tmp_path / "backups", add)
+    new = kit.project(tmp_path / "new")
+    bring_back(new, made)
+    assert (new.home / "reports/one/report.html").stat().st_mode & 0o7777 == 0o755
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:

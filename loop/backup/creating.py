@@ -81,11 +81,6 @@ def create(
     )
 
 
-def place_of(name: str, table: TableEntry | table_copy.Pinned) -> str:
-    """Where a table lies in a backup: one made anew may use the names of its files again."""
-    return f"{manifest.JOURNAL}/{name}/{table.id}"
-
-
 class _Copier:
     def __init__(self, settings: Settings, target: Target, progress: Progress) -> None:
         self._settings = settings
@@ -193,7 +188,7 @@ class _Copier:
             except FileNotFoundError:
                 continue  # deleted for good meanwhile: the table is another by now
             for path in copied - pinned.files.keys():
-                self._target.drop(f"{place_of(name, pinned)}/{path}")
+                self._target.drop(manifest.place_of(name, pinned.id, path))
             return TableEntry(id=pinned.id, version=pinned.version, files=tuple(pinned.files))
         raise JournalUnavailable(f"{table.url}: files vanish while they are copied; try again")
 
@@ -202,7 +197,7 @@ class _Copier:
     ) -> None:
         done, total = 0, sum(pinned.files.values())
         for path, size in pinned.files.items():
-            place = f"{place_of(name, pinned)}/{path}"
+            place = manifest.place_of(name, pinned.id, path)
             if path not in copied and not self._target.keep(place, size, None):
                 self._target.add(place, table_copy.read(table, path))
             copied.add(path)

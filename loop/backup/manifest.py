@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import msgspec
 
@@ -20,6 +20,7 @@ STATE = "state.jsonl"
 HOME = "home"
 JOURNAL = "journal"
 KEYS = "keys.toml"  # where they lie outside of home
+TABLES = ("predictions", "labels", "quarantine")
 SETTINGS = "homeostat.toml"  # for people: a restore needs the project to be there already
 
 
@@ -69,7 +70,37 @@ def parse(data: bytes) -> Manifest:
             f"restore it with homeostat {manifest.homeostat}"
         )
     for path in manifest.files:
-        pure = PurePosixPath(path)
-        if pure.is_absolute() or ".." in pure.parts:
-            raise IntegrityError(f'the backup\'s {NAME} names the file "{path}"')
+        _check(path)
+    for name, table in manifest.tables.items():
+        if name not in TABLES:
+            raise IntegrityError(f'the backup\'s {NAME} names the table "{name}", which is none')
+        for path in table.files:
+            _check(path)
+            if place_of(name, table.id, path) not in manifest.files:
+                raise IntegrityError(
+                    f'the backup\'s {NAME} names the file "{path}" of the table {name}, and no '
+                    "digest of it"
+                )
     return manifest
+
+
+def place_of(table: str, id: str, path: str) -> str:
+    """Where a file of a table lies in a backup: a table made anew may use its names again."""
+    return f"{JOURNAL}/{table}/{id}/{path}"
+
+
+def inside(root: Path, path: str) -> Path:
+    """The place below a folder. Raises IntegrityError for one that is not."""
+    found = root / _check(path)
+    if not found.resolve().is_relative_to(root.resolve()):
+        raise IntegrityError(f'the backup names the file "{path}", which would lie outside {root}')
+    return found
+
+
+def _check(path: str) -> str:
+    """A backup is written by whoever could write to its place: none may name a file elsewhere."""
+    pure = PurePosixPath(path)
+    plain = pure.parts and pure.as_posix() == path and "\0" not in path
+    if not plain or pure.is_absolute() or ".." in pure.parts:
+        raise IntegrityError(f'the backup\'s {NAME} names the file "{path}"')
+    return path

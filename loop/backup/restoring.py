@@ -21,13 +21,13 @@ from homeostat.settings import Settings
 from homeostat.state import checks, dump, rollouts, upkeeps
 from homeostat.state.store import open_state
 from loop.backup import contents, manifest, waiting_rows
-from loop.backup.creating import place_of
 from loop.backup.manifest import TableEntry
 from loop.backup.quiet import LOCK, nothing_runs
 from loop.backup.sources import Source
 from retrain import publish
 
 STORED_WITHIN = timedelta(minutes=5)
+RIGHTS = 0o777  # a backup makes no program run as somebody else
 REPLACED = "replaced-state.jsonl"  # of a database elsewhere, as it was before --force
 
 
@@ -83,7 +83,8 @@ class _Restore:
         prefix = f"{manifest.HOME}/"
         names = [name for name in self._source.manifest.files if name.startswith(prefix)]
         for done, name in enumerate(names, start=1):
-            _write(self._source, name, self._settings.home / name.removeprefix(prefix))
+            place = manifest.inside(self._settings.home, name.removeprefix(prefix))
+            _write(self._source, name, place)
             self._progress("files", done, len(names))
         database = self._settings.home / contents.MLFLOW_DATABASE
         if database.exists():
@@ -157,7 +158,7 @@ class _Restore:
 
     def _table(self, name: str, wanted: TableEntry) -> None:
         for done, path in enumerate(wanted.files, start=1):
-            pieces = self._source.pieces(f"{place_of(name, wanted)}/{path}")
+            pieces = self._source.pieces(manifest.place_of(name, wanted.id, path))
             table_copy.write(self._tables[name], path, pieces)
             self._progress(name, done, len(wanted.files))
 
@@ -205,4 +206,4 @@ def _write(source: Source, name: str, path: Path) -> None:
     with path.open("wb") as out:
         for piece in source.pieces(name):
             out.write(piece)
-    path.chmod(source.manifest.files[name].mode)
+    path.chmod(source.manifest.files[name].mode & RIGHTS)
