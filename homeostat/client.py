@@ -89,7 +89,8 @@ class Client:
         self.labels([entry])
 
     def labels(self, labels: Sequence[Mapping[str, Any]]) -> int:
-        """Many at once, each with id and value, if need be name, source and time.
+        """Many at once, each with id and value, if need be name, source and time; at most 100,000,
+        and no more than the server's `serving.max_body`.
 
         Tried again with the same content while the server is away: a label that arrives twice
         counts once.

@@ -18,7 +18,7 @@ from homeostat.auth import Scope
 from homeostat.errors import AuthError, HomeostatError, NotReady
 from serving import descriptions
 from serving.body import Gone, check_length, read_body
-from serving.labels import read_labels
+from serving.label_desk import LabelDesk
 from serving.problem import Problem, Refused, problem_of
 from serving.served_model import ServedModel, Version
 
@@ -132,15 +132,19 @@ def _add_reading(
 
 
 def _add_labels(app: FastAPI, models: Mapping[str, ServedModel]) -> None:
+    desks = {
+        name: LabelDesk(model.journal.label, model.settings.model.task, lambda: datetime.now(UTC))
+        for name, model in models.items()
+    }
+
     async def store(model: ServedModel, request: Request) -> dict[str, int]:
         model.keys.allow(request.headers.get("authorization"), Scope.LABEL)
         limit = int(model.settings.serving.max_body)
         check_length(request.headers.raw, limit)
         body = await read_body(request.receive, limit)
-        labels = read_labels(body, model.settings.model.task, datetime.now(UTC))
-        await asyncio.to_thread(model.journal.label, labels)
-        model.measuring.labels(len(labels))
-        return {"stored": len(labels)}
+        stored = await desks[model.name].take(body)
+        model.measuring.labels(stored)
+        return {"stored": stored}
 
     @app.post("/labels", **descriptions.LABELS)
     async def labels(request: Request) -> dict[str, int]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from serving.labels import MOST_LABELS
+
 SERVER = (
     "Predictions of the versions that the rollout records name, and labels for them. "
     "Errors are application/problem+json and name the row and the field."
@@ -126,6 +128,8 @@ LABELS = _operation(
             "labels": {
                 "type": "array",
                 "minItems": 1,
+                "maxItems": MOST_LABELS,
+                "description": f"at most {MOST_LABELS} in one request, beside serving.max_body",
                 "items": {
                     "type": "object",
                     "required": ["id", "value"],

@@ -10,13 +10,16 @@ from homeostat.errors import InputError
 from homeostat.labels import LABEL, LONGEST, checked
 from homeostat.records import Label, Task
 from serving.parsing import MAX_ID, parse
+from serving.problem import TooLarge
 from serving.rows import shown
 
+MOST_LABELS = 100_000  # in one request
 MEMBERS = frozenset({"id", "value", "name", "source", "time"})
 
 
 def read_labels(body: bytes, task: Task, now: datetime) -> list[Label]:
-    """Raises InputError (its row is the entry's place), Refused (400) for what is not JSON."""
+    """Raises InputError (its row is the entry's place), Refused (400) for what is not JSON,
+    TooLarge for too many at once."""
     document, malformed = parse(body)
     if not isinstance(document, dict) or not isinstance(document.get("labels"), list):
         raise InputError(
@@ -28,6 +31,11 @@ def read_labels(body: bytes, task: Task, now: datetime) -> list[Label]:
     entries = document["labels"]
     if not entries:
         raise InputError('"labels" is empty', field="labels")
+    if len(entries) > MOST_LABELS:
+        raise TooLarge(
+            f"{len(entries)} labels in one request; at most {MOST_LABELS}: send them in parts, or "
+            "import a file with `homeostat labels import`"
+        )
     labels = [_label(index, entry, task, now) for index, entry in enumerate(entries)]
     if malformed:
         raise malformed
