@@ -95,7 +95,9 @@ class JournalSettings:
         "what is logged of a row's inputs: all; six numbers that describe it (mean, deviation, "
         "smallest, largest, share of zeros, share missing); nothing. Only full can train",
     ] = "full"
-    redact: Annotated[tuple[str, ...], "named columns that are never logged"] = ()
+    redact: Annotated[
+        tuple[str, ...], 'named columns, or "key" (the caller\'s), that are never logged'
+    ] = ()
     hash: Annotated[
         tuple[str, ...],
         'named columns, or "key", of which only a keyed hash is logged: equal stays equal',

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,9 +10,9 @@ from homeostat.identifiers import uuid7
 from homeostat.jobs import write_atomically
 from homeostat.journal.hash_key import read_hash_key
 from homeostat.journal.limits import Limits
-from homeostat.journal.recording import Recording
+from homeostat.journal.recording import KEY, Recording
 from homeostat.journal.writer import JournalWriter
-from homeostat.settings import Settings
+from homeostat.settings import JournalSettings, Settings
 
 
 def journal_writer(settings: Settings, environ: Mapping[str, str]) -> JournalWriter:
@@ -38,6 +38,23 @@ def journal_writer(settings: Settings, environ: Mapping[str, str]) -> JournalWri
             hash=frozenset(journal.hash),
             hash_key=read_hash_key(settings, environ) or b"",
         ),
+    )
+
+
+def unknown_names(journal: JournalSettings, features: Iterable[str]) -> str | None:
+    """What to tell a person of names that hide nothing in a version's rows: who misspells one logs
+    in the clear what was to stay out."""
+    known = {*features, KEY}
+    found = [
+        f"journal.{setting}: {', '.join(unknown)}"
+        for setting, names in (("redact", journal.redact), ("hash", journal.hash))
+        if (unknown := sorted(set(names) - known))
+    ]
+    if not found:
+        return None
+    return (
+        f"{'; '.join(found)}: no feature of the version has such a name, so nothing is hidden by "
+        "it; correct the name (GET /models lists the features) or remove it"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -207,3 +208,11 @@ def test_key_and_cached_come_with_the_row(tmp_path: Path) -> None:
         (None, False),
         (None, True),
     ]
+
+
+def test_a_redacted_key_is_never_written(tmp_path: Path) -> None:
+    """Whose row it is stays with the caller."""
+    rows = replace(column_rows(["a", "b"], {"age": [7, 8]}), keys=[SECRET, None])
+    write(tmp_path, Recording(redact=frozenset({"key"})), rows)
+    assert [row["key"] for row in rows_of(tmp_path)] == [None, None]
+    assert [row["input_age"] for row in rows_of(tmp_path)] == [7, 8]

@@ -92,6 +92,20 @@ def test_a_hashed_key_is_told_to_nobody(
     assert SECRET not in server.log.read_text()
 
 
+def test_a_redacted_key_is_not_logged_and_a_misspelt_name_is_told(tmp_path: Path) -> None:
+    """Once, in the server's log, with the setting: whoever misspells a name logs in the clear."""
+    project = make_project(tmp_path, '[journal]\nredact = ["key", "widht", "height"]\n')
+    publish(project, add_version(project, 1), epoch=1)
+    with running(project.project) as server, Client(server.url) as client:
+        client.predict([ROW] * 2, ids=["a", "b"], keys=["ada", None])
+        assert keys_of(server, project) == {"a": None, "b": None}
+        (told,) = [line for line in server.log.read_text().splitlines() if " ERROR " in line]
+        assert "journal.redact: widht:" in told
+        assert "height" not in told
+    spool = project.spool_path.rglob("*.arrows")
+    assert not any(b"ada" in path.read_bytes() for path in spool)
+
+
 @pytest.mark.parametrize(
     ("journal", "secret", "says"),
     [

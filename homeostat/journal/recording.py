@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-KEY = "key"  # in `hash`: the caller's own key of a row
+KEY = "key"  # in `redact` and `hash`: the caller's own key of a row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +14,7 @@ class Recording:
 
     sample: float = 1.0
     inputs: Literal["full", "descriptors", "none"] = "full"
-    redact: frozenset[str] = frozenset()  # features
+    redact: frozenset[str] = frozenset()  # features, or "key"
     hash: frozenset[str] = frozenset()  # features, or "key"
     hash_key: bytes = field(default=b"", repr=False)
 

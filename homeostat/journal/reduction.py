@@ -36,10 +36,13 @@ def sampled(batch: PredictionBatch, rate: float) -> PredictionBatch:
 
 
 def veiled(batch: PredictionBatch, recording: Recording) -> PredictionBatch:
-    """Without the columns that are redacted; with hashes in place of those that are hashed.
+    """Without the columns, or keys, that are redacted; with hashes in place of those that are
+    hashed.
 
     A tensor's elements keep their places: redacted or hashed ones become NaN.
     """
+    if batch.keys is not None and KEY in recording.redact:
+        batch = replace(batch, keys=None)
     if batch.keys is not None and KEY in recording.hash:
         batch = replace(batch, keys=hashed(batch.keys, recording.hash_key))
     hidden = (recording.redact | recording.hash) & set(batch.features)
