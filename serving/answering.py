@@ -18,6 +18,7 @@ from homeostat.journal.batch import PredictionBatch
 from homeostat.model_runtime.contract import Batch, LoadedModel, Outputs
 from homeostat.records import FeatureKind
 from serving.measuring import Measuring
+from serving.pace import Pace
 from serving.parsing import Rows
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ class Answering:
         model: LoadedModel,
         journal: Journalling,
         measuring: Measuring,
+        pace: Pace,
         *,
         must_log: bool,
         max_batch_rows: int,
@@ -58,6 +60,7 @@ class Answering:
         self._model = model
         self._journal = journal
         self._measuring = measuring
+        self._pace = pace
         self._must_log = must_log
         self._max_batch_rows = max_batch_rows
         self._now_us = now_us
@@ -134,7 +137,8 @@ class Answering:
             latency_us=int(seconds * 1e6),
         )
         try:
-            self._journal.append(batch, wait)
+            with self._pace:
+                self._journal.append(batch, wait)
         except Exception as error:
             self._tell(error)
             if self._must_log:

@@ -2,7 +2,8 @@
 
 There is no timer: what has arrived within one turn of the event loop forms a batch, so that nobody
 waits on an idle server, and a slow model finds all that came while it was busy. What finds no room
-in the prediction log waits here, in its place in the queue, and is tried again from a thread.
+in the prediction log waits here, in its place in the queue, and is tried again from a thread. So is
+everything for a while after the log's disk was slow, since the event loop may wait for no disk.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ import msgspec
 
 from homeostat.errors import HomeostatError, JournalUnavailable
 from serving.answering import Result
+from serving.pace import SLOW, Pace
 from serving.parsing import Rows
 from serving.problem import Overloaded, TooLarge
 
 PAUSE = 0.05  # seconds between two tries of what the journal does not take
+CALM = 10.0  # seconds without a slow append, until one is made on the event loop again
 
 
 class Waiting(msgspec.Struct):
@@ -35,12 +38,13 @@ class Batcher:
     """The queue before one loaded version, used from the event loop's thread alone.
 
     A queue belongs to a version, so an answer never mixes two. `patience` is how many seconds a
-    request waits for a journal that has no room for its rows, before it is told so.
+    request waits for a journal that has no room for its rows, or hangs, before it is told so.
     """
 
     def __init__(
         self,
         answer: Callable[[Sequence[Rows], float], list[Result]],
+        pace: Pace,
         *,
         blocking: bool,
         max_batch_rows: int,
@@ -49,6 +53,7 @@ class Batcher:
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._answer = answer
+        self._pace = pace
         self._blocking = blocking
         self._max_batch_rows = max_batch_rows
         self._max_queued_rows = max_queued_rows
@@ -57,6 +62,8 @@ class Batcher:
         self._thread = ThreadPoolExecutor(1, "model")  # starts none before it is used
         self._pending: deque[Waiting] = deque()
         self._no_room = False  # at the last try
+        self._slow_until = -math.inf  # appends are made in the thread till then
+        self._watcher: asyncio.TimerHandle | None = None  # while the thread is at work
         self._busy = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -70,7 +77,8 @@ class Batcher:
                 "(serving.max_queued_rows)"
             )
         if self.waiting_rows + rows.count > self._max_queued_rows:
-            what = "room in the prediction log" if self._no_room else "the model"
+            held = self._no_room or self._pace.running() > SLOW
+            what = "room in the prediction log" if held else "the model"
             raise Overloaded(f"{self.waiting_rows} rows wait for {what} already; try again")
         future: asyncio.Future[bytes] = self._loop.create_future()
         waiting = Waiting(rows, future)
@@ -95,12 +103,31 @@ class Batcher:
     def _turn(self) -> None:
         batch = self._take()
         requests = [waiting.rows for waiting in batch]
-        if not (self._blocking or self._no_room):
+        slow = self._loop.time() < self._slow_until
+        if not (self._blocking or self._no_room or slow):
             self._finish(batch, self._answer(requests, 0.0))
             return
         wait = max(0.0, batch[0].until - self._loop.time()) if self._no_room else 0.0
         running = self._loop.run_in_executor(self._thread, self._answer, requests, wait)
+        self._watcher = self._loop.call_later(PAUSE, self._watch)
         running.add_done_callback(lambda done: self._finish(batch, done.result()))
+
+    def _watch(self) -> None:
+        """Refuse what has waited long enough behind rows that the journal has not taken yet. Those
+        rows themselves have to wait: nobody knows whether they will be in it."""
+        pending, now, held = self._pending, self._loop.time(), self._pace.running()
+        if self._patience and held > SLOW:
+            for waiting in pending:
+                waiting.until = min(waiting.until, now + self._patience)
+            while pending and pending[0].until <= now:
+                self._settle(
+                    pending.popleft(),
+                    JournalUnavailable(
+                        f"the prediction log has not taken the rows before these for {held:.1f} s; "
+                        "its disk may hang"
+                    ),
+                )
+        self._watcher = self._loop.call_later(PAUSE, self._watch)
 
     def _take(self) -> list[Waiting]:
         """Whole requests, as many as fit; one that fits nowhere goes alone."""
@@ -115,6 +142,10 @@ class Batcher:
         return batch
 
     def _finish(self, batch: Sequence[Waiting], results: Sequence[Result]) -> None:
+        if self._watcher is not None:
+            self._watcher.cancel()
+        if self._pace.took > SLOW:
+            self._slow_until = self._loop.time() + CALM
         refused: JournalUnavailable | None = None
         held: list[Waiting] = []
         for waiting, result in zip(batch, results, strict=True):

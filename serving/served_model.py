@@ -16,7 +16,9 @@ from homeostat.records import Rollout, VersionRef
 from homeostat.settings import Settings
 from serving.answering import Answering
 from serving.batcher import Batcher
+from serving.journal import unknown_names
 from serving.measuring import Measuring
+from serving.pace import Pace
 from serving.parsing import RowReader
 
 log = logging.getLogger(__name__)
@@ -75,17 +77,21 @@ class ServedModel:
     def wrap(self, ref: VersionRef, model: LoadedModel, load_seconds: float) -> Version:
         """A loaded model with a queue and a reader of its own, ready to be swapped in."""
         serving, journal = self.settings.serving, self.settings.journal
-        must_log = journal.when_full == "block"
+        if unknown := unknown_names(journal, model.spec.names):
+            log.error("%s: version %s: %s", self.name, ref.version, unknown)
+        must_log, pace = journal.when_full == "block", Pace()
         answering = Answering(
             model,
             self.journal,
             self.measuring,
+            pace,
             must_log=must_log,
             max_batch_rows=serving.max_batch_rows,
             now_us=self._now_us,
         )
         batcher = Batcher(
             answering.answer,
+            pace,
             # fsync would hold up the event loop
             blocking=model.blocking or journal.durability == "sync",
             max_batch_rows=serving.max_batch_rows,
