@@ -138,10 +138,10 @@ class Spool:
 
     def oldest(self) -> datetime | None:
         """Since when the oldest of what waits does."""
-        with self._lock:
-            first = [each[0].since for each in self._sealed.values() if each]
-            opened = [each.segment.since for kind in KINDS for each in self._open[kind].values()]
-            return min(first + opened, default=None)
+        # without the lock, which is held while a segment's file is made: a scrape waits for no disk
+        waiting = [segment for each in self._sealed.values() for segment in each[:1]]
+        waiting += [each.segment for found in self._open.values() for each in list(found.values())]
+        return min((segment.since for segment in waiting), default=None)
 
     def close(self) -> None:
         """Let go of the folder; what still waits is found by the next start."""
