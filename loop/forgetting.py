@@ -27,7 +27,6 @@ from loop.server_door import flush_journal
 from loop.sweeping import files_with
 
 PATIENCE = timedelta(minutes=1)  # beyond commit_every, for rows in the spool of a living writer
-TRACE = ".ids.parquet"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,15 +165,11 @@ def _commit_spools(settings: Settings, wanted: Wanted, progress: Progress) -> No
 
 def _traced(settings: Settings, wanted: Wanted, progress: Progress) -> list[Path]:
     """Training sets, holdouts and references with such rows, by the traces beside them."""
-    found = [
-        trace.with_name(trace.name.removesuffix(TRACE) + ".parquet")
-        for folder in (settings.runs_path, settings.references_path)
-        for trace in sorted(folder.rglob(f"*{TRACE}"))
-    ]
+    found = [*traces.traced(settings.runs_path), *traces.traced(settings.references_path)]
     holding = []
     for done, path in enumerate(found):
         progress("looking through training sets", done, len(found))
-        if path.exists() and traces.read_trace(path).filter(forget.matching(wanted)).num_rows:
+        if traces.read_trace(path).filter(forget.matching(wanted)).num_rows:
             holding.append(path)
     return holding
 
@@ -243,11 +238,11 @@ def _remains(
         )
     if checking:
         told.append("A check is under way and may write a report of such rows: run this again.")
+    told_of = set(traces.traced(settings.runs_path))
     untraced = [
         path
         for path in settings.runs_path.rglob("*.parquet")
-        if path.name in ("train.parquet", "holdout.parquet")
-        and not traces.trace_path(path).exists()
+        if path.name in ("train.parquet", "holdout.parquet") and path not in told_of
     ]
     told += [f"{path} does not say whose rows it holds." for path in untraced]
     waiting = spools.holding(settings.spool_path, settings.model.name, wanted)

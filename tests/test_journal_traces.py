@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pyarrow as pa
@@ -69,7 +70,35 @@ def test_killed_between_file_and_trace_they_still_belong_together(
     else:
         assert path.read_bytes() == old
         assert [each for each, _ in trace_of(path)] == [None, "a", "b", "c"]
-    assert not (tmp_path / "train.ids.next").exists()
+    assert traces.traced(tmp_path) == [path]
+    gone = traces.without(path, ids=["q", "b"])
+    assert (gone, len(trace_of(path))) == (1, 3)
+    assert not (tmp_path / "train.ids.next").exists(), "whoever writes next is done with it"
+
+
+def test_reader_leaves_the_trace_of_a_write_under_way(tmp_path: Path) -> None:
+    """Its new trace lies there before the file does: who reads then, sees the old ones, and takes
+    nothing away from the writer."""
+    path = written(tmp_path)
+    stop, troubles = threading.Event(), []
+
+    def read() -> None:
+        try:
+            while not stop.is_set():
+                assert len(trace_of(path)) in (3, 4)
+        except BaseException as trouble:  # noqa: BLE001 - shown by the assertion
+            troubles.append(trouble)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for number in range(100):
+        rows = 3 + number % 2
+        ids = [f"{number}-{row}" for row in range(rows)]
+        traces.write_traced(path, pa.table({"x": [1.0] * rows}), ids, [None] * rows)
+    stop.set()
+    reader.join()
+    assert troubles == []
+    assert [each for each, _ in trace_of(path)] == ids
 
 
 def test_file_changed_by_somebody_else_is_told(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 Beside train.parquet lies train.ids.parquet: one row for each of its rows, in their order, with the
 row's prediction_id (null where it is no row of the log) and the caller's key (null where it has
 none). A mark in both says that they belong together, so that a kill between the two writes is
-noticed and mended by whoever reads the trace next.
+noticed: the trace under the name of the next one is the file's then.
 """
 
 from __future__ import annotations
@@ -38,6 +38,16 @@ def write_traced(path: Path, table: Any, ids: Any, keys: Any) -> None:
     _finish(path)
 
 
+def traced(folder: Path) -> list[Path]:
+    """Files below a folder that have a trace."""
+    found = {
+        trace.with_name(trace.name.removesuffix(ending) + ".parquet")
+        for ending in (".ids.parquet", ".ids.next")
+        for trace in folder.rglob(f"*{ending}")
+    }
+    return sorted(path for path in found if path.exists())
+
+
 def write_trace(path: Path, ids: Any, keys: Any) -> None:
     """Of a file that is there already."""
     _write(trace_path(path), _marked(_trace(ids, keys), _mark(path)))
@@ -45,26 +55,30 @@ def write_trace(path: Path, ids: Any, keys: Any) -> None:
 
 def read_trace(path: Path) -> Any:
     """Two columns, one row a row of the file; all null where the file has no trace. Raises
-    IntegrityError where its trace is another file's."""
-    _finish(path)
-    trace, rows = trace_path(path), pq.read_metadata(path).num_rows
-    if not trace.exists():
-        return pa.table([pa.nulls(rows, pa.string())] * 2, schema=SCHEMA)
-    found = pq.read_table(trace).select(SCHEMA.names).cast(SCHEMA)
-    if found.num_rows != rows or _mark(trace) != _mark(path):
-        raise IntegrityError(
-            f"{path} was changed by another program, so that {trace.name} does not say any more "
-            "which rows are whose: delete both, or put the file back"
-        )
-    return found
+    IntegrityError where its trace is another file's.
+
+    Nothing is changed, since somebody may be writing both just now.
+    """
+    while True:
+        about = pq.read_metadata(path)
+        mark = (about.metadata or {}).get(MARK)
+        for found in map(_read, (_next(path), trace_path(path))):  # as they are renamed
+            if found is not None and (found.num_rows, _of(found)) == (about.num_rows, mark):
+                return found.select(SCHEMA.names).cast(SCHEMA)
+        if not trace_path(path).exists():
+            return pa.table([pa.nulls(about.num_rows, pa.string())] * 2, schema=SCHEMA)
+        if _mark(path) == mark:
+            break  # else it was written anew between the two looks
+    raise IntegrityError(
+        f"{path} was changed by another program, so that {trace_path(path).name} does not say any "
+        "more which rows are whose: delete both, or put the file back"
+    )
 
 
 def without(path: Path, *, ids: Collection[str] = (), keys: Collection[str] = ()) -> int:
     """Rewrite a file without the rows that have one of these ids or keys; how many those were."""
-    if not trace_path(path).exists():
-        _finish(path)
-        if not trace_path(path).exists():
-            return 0
+    if not (trace_path(path).exists() or _next(path).exists()):
+        return 0
     trace = read_trace(path)
     gone = np.zeros(trace.num_rows, dtype=bool)
     for name, wanted in (("prediction_id", ids), ("key", keys)):
@@ -90,14 +104,9 @@ def _next(path: Path) -> Path:
 
 
 def _finish(path: Path) -> None:
-    """A write that was begun: the new trace is the file's own once the file is the new one."""
-    waiting = _next(path)
-    if not waiting.exists():
-        return
-    if path.exists() and _mark(waiting) == _mark(path):
-        waiting.replace(trace_path(path))
-    else:
-        waiting.unlink()
+    """The new trace is the file's own now that the file is the new one. Only for writers; killed
+    before, it is found by its mark where it is."""
+    _next(path).replace(trace_path(path))
 
 
 def _marked(table: Any, mark: bytes | None) -> Any:
@@ -111,6 +120,20 @@ def _mark(path: Path) -> bytes | None:
         return None
     mark: bytes | None = (pq.read_schema(path).metadata or {}).get(MARK)
     return mark
+
+
+def _of(table: Any) -> bytes | None:
+    mark: bytes | None = (table.schema.metadata or {}).get(MARK)
+    return mark
+
+
+def _read(path: Path) -> Any | None:
+    """None where it is not there, or no more."""
+    try:
+        with pq.ParquetFile(path) as file:  # opened once: it may be replaced meanwhile
+            return file.read()
+    except FileNotFoundError:
+        return None
 
 
 def _write(path: Path, table: Any) -> None:
