@@ -253,9 +253,11 @@ def _journal() -> list[Any]:
         ),
         chart(
             "Into and out of the spool",
-            "Rows given to the journal, and rows committed to its table, a second.",
+            "Rows given to the journal, rows found in its spool after a restart, and rows "
+            "committed to its table, a second.",
             "rowsps",
             Query(rate("homeostat_journal_received_total"), "received"),
+            Query(rate("homeostat_journal_recovered_total"), "recovered"),
             Query(rate("homeostat_journal_stored_total"), "stored"),
         ),
         chart(
@@ -267,6 +269,13 @@ def _journal() -> list[Any]:
             Query(rate("homeostat_journal_rejected_total"), "rejected"),
             Query(rate("homeostat_journal_sampled_out_total"), "sampled out"),
             colors={"dropped": "red", "rejected": "orange"},
+        ),
+        chart(
+            "Rows that wait for a commit",
+            "In the spool and in memory. With these, rows add up: received and recovered are "
+            "stored, dropped, rejected, sampled out, or wait.",
+            "none",
+            Query(f"sum({of_model('homeostat_journal_waiting_rows')})", "rows"),
         ),
         chart(
             "Journal lag",

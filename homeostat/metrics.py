@@ -74,6 +74,12 @@ METRICS: tuple[Metric, ...] = (
     Metric("homeostat_labels_total", "counter", "server", "Labels taken", ("model",)),
     # the prediction log
     Metric("homeostat_journal_received_total", "counter", "server", "Rows given to the journal"),
+    Metric(
+        "homeostat_journal_recovered_total",
+        "counter",
+        "server",
+        "Rows that an earlier process left in the spool, once they are read",
+    ),
     Metric("homeostat_journal_stored_total", "counter", "server", "Rows committed to the table"),
     Metric(
         "homeostat_journal_dropped_total",
@@ -92,6 +98,13 @@ METRICS: tuple[Metric, ...] = (
         "counter",
         "server",
         "Rows not logged because of journal.sample",
+    ),
+    Metric(
+        "homeostat_journal_waiting_rows",
+        "gauge",
+        "server",
+        "Rows that wait for a commit: received + recovered = stored + dropped + rejected + "
+        "sampled_out + waiting",
     ),
     Metric(
         "homeostat_journal_memory_bytes", "gauge", "server", "Bytes in memory waiting for the spool"

@@ -17,7 +17,15 @@ MOST_CLASSES = 50  # further ones are counted together, so that a metric cannot 
 OTHER = "(other)"
 OK = "200"
 # Fields of SpoolLevel, each shown as homeostat_journal_<field>_total.
-JOURNAL_TOTALS = ("received", "stored", "dropped", "rejected", "sampled_out", "errors")
+JOURNAL_TOTALS = (
+    "received",
+    "recovered",
+    "stored",
+    "dropped",
+    "rejected",
+    "sampled_out",
+    "errors",
+)
 
 
 class Measuring:
@@ -88,6 +96,7 @@ class Measuring:
         """Bring what is only read at a scrape up to date."""
         gauge = self._instruments.gauge
         gauge("homeostat_queued_rows", model=self._model).set(queued_rows)
+        gauge("homeostat_journal_waiting_rows", model=self._model).set(level.waiting)
         gauge("homeostat_journal_spool_bytes", model=self._model).set(level.spool_bytes)
         gauge("homeostat_journal_memory_bytes", model=self._model).set(level.memory_bytes)
         age = (now - level.oldest).total_seconds() if level.oldest else 0.0

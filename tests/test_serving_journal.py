@@ -55,9 +55,55 @@ def keys_of(server: Server, project: Settings) -> dict[str, str | None]:
 def test_counters_of_the_journal_begin_at_zero(server: Server) -> None:
     """Before the first row: the first one lost would otherwise be no increase."""
     text = server.http.get("/metrics").text
-    for name in ("received", "stored", "dropped", "rejected", "sampled_out", "errors"):
+    for name in (
+        "received",
+        "recovered",
+        "stored",
+        "dropped",
+        "rejected",
+        "sampled_out",
+        "errors",
+    ):
         assert f'homeostat_journal_{name}_total{{model="{MODEL}"}} 0.0' in text
     assert f'homeostat_journal_memory_bytes{{model="{MODEL}"}}' in text
+
+
+def test_rows_add_up_over_a_restart(tmp_path: Path) -> None:
+    """On /metrics: what a killed server left in its spool is counted by the next one, with what
+    that one takes and what it samples out."""
+    project = make_project(tmp_path, '[journal]\ncommit_every = "1h"\nsample = 0.5\n')
+    publish(project, add_version(project, 1), epoch=1)
+    with running(project.project) as server:
+        server.predict([ROW] * 20, ids=[f"first-{row}" for row in range(20)])
+        at = rows_told(server)
+        assert at["received"] == 20 == at["sampled_out"] + at["waiting"]
+        left = at["waiting"]
+        assert left > 0
+    with running(project.project) as server:
+        server.predict([ROW] * 20, ids=[f"second-{row}" for row in range(20)])
+        server.wait_for(lambda: rows_told(server)["recovered"] == left)
+        server.wait_for(lambda: adds_up(rows_told(server)))
+        assert server.http.post(f"/models/{MODEL}/flush").status_code == 200
+        at = rows_told(server)
+        assert (at["received"], at["recovered"], at["waiting"]) == (20, left, 0)
+        assert 20 + left == at["stored"] + at["sampled_out"]
+
+
+def adds_up(rows: dict[str, int]) -> bool:
+    out = rows["stored"] + rows["dropped"] + rows["rejected"] + rows["sampled_out"]
+    return rows["received"] + rows["recovered"] == out + rows["waiting"]
+
+
+def rows_told(server: Server) -> dict[str, int]:
+    """What /metrics says of rows of the journal."""
+    found = {}
+    for line in server.http.get("/metrics").text.splitlines():
+        name, _, rest = line.partition("{")
+        name = name.removeprefix("homeostat_journal_")
+        for ending in ("_total", "_rows"):
+            if line.startswith("homeostat_journal_") and name.endswith(ending):
+                found[name.removesuffix(ending)] = int(float(rest.split()[-1]))
+    return found
 
 
 def test_keys_are_logged_with_their_rows(
