@@ -18,6 +18,7 @@ from click.testing import CliRunner
 from journal_kit import SteppingClock, column_rows, label, open_writer
 from test_journal_forget import told_of
 
+from homeostat.errors import Conflict
 from homeostat.journal import traces
 from homeostat.journal.recording import Recording
 from homeostat.records import Action, Decision, Run, Stage, Verdict, VerdictKind, VersionRef, Window
@@ -95,13 +96,16 @@ def test_the_size_of_the_log_is_told_to_people_and_programs(project: Path) -> No
 
 
 def test_old_days_are_named_before_they_go(project: Path) -> None:
-    """`vacuum --dry-run` says which; the same without it deletes them."""
+    """`vacuum --dry-run` says which; the same without it deletes them, all only with `--yes`."""
     fill(project)
     keep = {"HOMEOSTAT_JOURNAL_KEEP": "10s", "HOMEOSTAT_MONITOR_WINDOW": "5s"}
     line = f"1 days {{}} ({DAY} to {DAY}): 20 rows"
     assert line.format("would go") in run(project, "vacuum", "--dry-run", **keep)
     assert json.loads(run(project, "stats", "--json"))["rows"] == 20
-    assert line.format("went") in run(project, "vacuum", **keep)
+    with pytest.raises(Conflict, match="the clock may run ahead"):
+        run(project, "vacuum", **keep)
+    assert json.loads(run(project, "stats", "--json"))["rows"] == 20
+    assert line.format("went") in run(project, "vacuum", "--yes", **keep)
     assert json.loads(run(project, "stats", "--json"))["rows"] == 0
 
 

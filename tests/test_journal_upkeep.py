@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
 from deltalake import DeltaTable
 from journal_kit import (
     EVER,
@@ -27,6 +28,7 @@ from journal_kit import (
 )
 from test_journal_crash import acknowledged, child, stored, until_killed
 
+from homeostat.errors import Conflict, JournalUnavailable
 from homeostat.journal import compaction, retention, tables, upkeep
 from homeostat.journal.files import TableFile, files_in
 from homeostat.journal.row_groups import Span, disorder, spans
@@ -221,6 +223,49 @@ def test_the_oldest_days_go_where_the_tables_are_too_large(tmp_path: Path) -> No
     nothing = replace(two_days, keep_bytes=1)
     assert upkeep.expire(refs, nothing, now=NOON).days == (f"{moments[4]:%F}",)
     assert days_of(tmp_path) == {f"{NOON:%F}"}
+
+
+def test_a_clock_that_runs_ahead_deletes_no_log(tmp_path: Path) -> None:
+    """Where all would go, or all but what the same clock dated, a person has to say so; the rest
+    of the upkeep is done all the same."""
+    moments = [days_back(back) for back in range(5, -1, -1)]
+    fill(tmp_path, moments)
+    url, ahead = str(tmp_path / "journal"), NOON + timedelta(days=40)
+    refs = upkeep.tables_of(url, "digits", TASK)
+    with pytest.raises(Conflict, match="vacuum --yes"):
+        upkeep.upkeep(url, "digits", TASK, KEEPING, now=ahead)
+    assert len(days_of(tmp_path)) == 6
+    writer = open_writer(tmp_path, clock=SteppingClock(ahead))
+    writer.append(tensor_rows(["ahead"], ahead))
+    writer.close()
+    with pytest.raises(Conflict, match="the clock may run ahead"):
+        upkeep.expire(refs, KEEPING, now=ahead)
+    assert len(upkeep.expire(refs, KEEPING, now=ahead, dry_run=True).days) == 6
+    assert len(days_of(tmp_path)) == 7
+    assert len(upkeep.expire(refs, KEEPING, now=ahead, anyway=True).days) == 6
+
+
+def test_one_table_that_cannot_be_kept_holds_up_no_other(tmp_path: Path) -> None:
+    """Replaced files go first, as on a disk that is nearly full; what failed is told at the end."""
+    fill(tmp_path, quarters(count=12))
+    refs = upkeep.tables_of(str(tmp_path / "journal"), "digits", TASK)
+    compaction.compact(refs["predictions"], "time", now=NOON)
+    writer = open_writer(tmp_path, writer_id="server-2")
+    for number in range(12):
+        writer.append(tensor_rows([f"row-{number}"]))
+        writer.label([label(f"row-{number}", "7")])
+        writer.flush()
+    writer.close()
+    broken = max(files_in(refs["predictions"], "time"), key=lambda file: file.path).path
+    file = tmp_path / "journal/digits/predictions" / broken
+    file.write_bytes(b"PAR1" + bytes(file.stat().st_size - 8) + b"PAR1")
+    folder = tmp_path / "journal/digits/predictions/model=digits"
+    before = len(list(folder.rglob("*.parquet")))
+    at_once = replace(KEEPING, keep_deleted=timedelta(0))
+    with pytest.raises(JournalUnavailable, match="predictions"):
+        upkeep.upkeep(str(tmp_path / "journal"), "digits", TASK, at_once, now=NOON)
+    assert len(list(folder.rglob("*.parquet"))) == before - 12
+    assert len(files_in(refs["labels"], "received")) == 1
 
 
 def test_replaced_files_go_after_their_time(tmp_path: Path) -> None:

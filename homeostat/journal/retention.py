@@ -7,7 +7,7 @@ none arrives before its prediction: one that came within the days that stay is k
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow.compute as pc
 import pyarrow.fs as pafs
 
+from homeostat.errors import Conflict
 from homeostat.journal import storage
 from homeostat.journal.deletion import delete, drop_days, timestamp
 from homeostat.journal.files import TableFile, files_in
@@ -72,8 +73,10 @@ def expire(
     keep: timedelta,
     keep_bytes: int | None = None,
     dry_run: bool = False,
+    anyway: bool = False,
 ) -> Expired:
-    """Delete the days before the first that stays. Raises JournalUnavailable."""
+    """Delete the days before the first that stays. Raises JournalUnavailable, and Conflict for a
+    deletion that a wrong clock may ask for, unless it is to be done `anyway`."""
     rows, labelled = files_in(predictions, "time"), files_in(labels, "received")
     first = first_kept(rows, labelled, now=now, keep=keep, keep_bytes=keep_bytes)
     if not first:
@@ -81,6 +84,8 @@ def expire(
     old = [file for file in rows if file.day < first]
     old_labels = [file for file in labelled if file.day < _before(first)]
     if not dry_run:
+        if not anyway:
+            _refuse_odd(predictions.url, [file.day for file in rows], first, now=now, keep=keep)
         if old:
             drop_days(predictions, first)
         if old_labels:
@@ -92,6 +97,28 @@ def expire(
         labels=sum(file.rows for file in old_labels),
         bytes=sum(file.bytes for file in (*old, *old_labels)),
     )
+
+
+def clock_is_odd(days: Collection[str], first: str, *, keep: timedelta) -> bool:
+    """Whether deleting the days before `first` is what a clock that jumped ahead would do: nothing
+    stays of the log, or only what was written at least `keep` after the newest day that goes."""
+    old, kept = [day for day in days if day < first], [day for day in days if day >= first]
+    if not old or not kept:
+        return bool(old)
+    gap = datetime.fromisoformat(min(kept)) - datetime.fromisoformat(max(old))
+    return keep > timedelta(0) and gap > max(keep, CLOCKS)
+
+
+def _refuse_odd(
+    url: str, days: Collection[str], first: str, *, now: datetime, keep: timedelta
+) -> None:
+    if clock_is_odd(days, first, keep=keep):
+        raise Conflict(
+            f"at {now:%F %T} UTC all rows of {url} from {min(days)} to "
+            f"{max(day for day in days if day < first)} are due to be deleted at once, and no "
+            "older ones would stay: nothing was deleted, since the clock may run ahead. Set the "
+            "clock; or, if it is right, run `homeostat journal vacuum --yes`"
+        )
 
 
 def vacuum(table: TableRef, *, keep_deleted: timedelta, dry_run: bool = False) -> Vacuumed:

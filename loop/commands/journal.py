@@ -53,8 +53,11 @@ def compact(project: Path) -> None:
     callback=duration,
     help="Files replaced so long ago go; default: journal.keep_deleted.",
 )
+@click.option(
+    "--yes", is_flag=True, help="Delete old rows even where that is nearly all the log holds."
+)
 @click.pass_obj
-def vacuum(project: Path, dry_run: bool, replaced_for: timedelta | None) -> None:
+def vacuum(project: Path, dry_run: bool, replaced_for: timedelta | None, yes: bool) -> None:
     """Delete rows beyond journal.keep and journal.keep_bytes, and files that were replaced."""
     from homeostat.journal import retention
     from homeostat.journal.upkeep import expire, keeping_of
@@ -65,7 +68,7 @@ def vacuum(project: Path, dry_run: bool, replaced_for: timedelta | None) -> None
     with _alone(settings) as progress:
         tables = _tables(settings)
         keeping = keeping_of(settings.journal)
-        old = expire(tables, keeping, now=utc_now(), dry_run=dry_run)
+        old = expire(tables, keeping, now=utc_now(), dry_run=dry_run, anyway=yes)
         span = f" ({old.days[0]} to {old.days[-1]})" if old.days else ""
         _say(f"{len(old.days)} days {would}{span}: {old.rows:,} rows, {old.labels:,} labels")
         for at, (name, table) in enumerate(tables.items()):
