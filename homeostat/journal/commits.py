@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import pyarrow as pa
 from deltalake import (
@@ -23,8 +19,13 @@ from deltalake import (
 from deltalake.exceptions import CommitFailedError
 
 from homeostat.errors import HomeostatError, JournalUnavailable
-from homeostat.journal.segments import sync_folder
-from homeostat.journal.tables import TableRef, open_or_create, open_table, reaching
+from homeostat.journal.tables import (
+    TableRef,
+    open_or_create,
+    open_table,
+    reaching,
+    sync_since,
+)
 
 # Old entries of the log go with the upkeep: after each commit, to look through a day of them takes
 # as long as the commit.
@@ -42,6 +43,10 @@ class Chosen:
 
     rows: Any
     version: int
+
+
+class NotWritten(JournalUnavailable):
+    """The table could be opened, and then the commit failed: it may have left a data file."""
 
 
 class Unstorable(HomeostatError):
@@ -78,20 +83,28 @@ def commit_what(
     for each further commit, and grew by 0.15 MB with each.)
     """
     for attempt in range(ATTEMPTS):
-        with reaching(table):
-            try:
+        writing = False
+        try:
+            with reaching(table):
                 handle = open_or_create(table)
                 done = handle.transaction_version(app_id)
                 schema = pa.schema(handle.schema().to_arrow())
-                chosen = choose(-1 if done is None else done, schema)
-                if chosen is None:
-                    return False
+            chosen = choose(-1 if done is None else done, schema)
+            if chosen is None:
+                return False
+            writing = True
+            with reaching(table):
                 wider = len(chosen.rows.schema) > len(schema)
                 _write(table, handle, chosen.rows, Transaction(app_id, chosen.version), wider)
-                return True
-            except CommitFailedError:
+            return True
+        except JournalUnavailable as problem:
+            if isinstance(problem.__cause__, CommitFailedError):
                 time.sleep(0.01 * attempt)  # another writer was faster: read again
-    raise JournalUnavailable(f"{table.url}: other writers were faster {ATTEMPTS} times in a row")
+            elif writing:
+                raise NotWritten(str(problem)) from problem
+            else:
+                raise
+    raise NotWritten(f"{table.url}: other writers were faster {ATTEMPTS} times in a row")
 
 
 def _parquet(schema: Any) -> WriterProperties:
@@ -116,8 +129,7 @@ def _write(table: TableRef, handle: Any, rows: Any, transaction: Transaction, wi
         commit_properties=CommitProperties(app_transactions=[transaction]),
         post_commithook_properties=_AFTER_COMMIT,
     )
-    if table.local is not None:
-        sync_commits(table.local, before + 1, handle.version())
+    sync_since(table, handle, before)
 
 
 def fit(data: Any, schema: Any) -> Any:
@@ -144,29 +156,3 @@ def _cast(data: Any, field: Any) -> Any:
         raise Unstorable(
             f"column {field.name} holds {field.type}, and cannot take {column.type}: {problem}"
         ) from problem
-
-
-def sync_commits(folder: Path, first: int, last: int) -> None:
-    """Force commits to the disk: delta-rs leaves them to the kernel, and a power loss may undo
-    them after the spool that could repair it is gone."""
-    log = folder / "_delta_log"
-    parents = {log}
-    for version in range(first, last + 1):
-        entry = log / f"{version:020d}.json"
-        for line in entry.read_text().splitlines():
-            added = json.loads(line).get("add")
-            if added is not None:
-                file = folder / unquote(added["path"])
-                parents.add(file.parent)
-                _sync_file(file)
-        _sync_file(entry)
-    for parent in (*parents, folder):
-        sync_folder(parent)
-
-
-def _sync_file(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

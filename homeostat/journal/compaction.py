@@ -19,11 +19,10 @@ from typing import Any
 from deltalake import WriterProperties
 from deltalake.exceptions import CommitFailedError, DeltaError
 
-from homeostat.journal.commits import sync_commits
 from homeostat.journal.encoding import EPOCH
 from homeostat.journal.files import Progress, TableFile, files_in, silent
 from homeostat.journal.row_groups import disorder, spans
-from homeostat.journal.tables import TableRef, open_table, reaching
+from homeostat.journal.tables import TableRef, open_table, reaching, sync_since
 
 logger = logging.getLogger(__name__)
 
@@ -147,8 +146,7 @@ def _rewrite(table: TableRef, day: str, *, by_time: str | None, target: int) -> 
                 # Too little temporary space, mostly: the day reads more slowly, no more than that.
                 logger.warning("%s, %s: not sorted: %s", table.url, _named(day), problem)
                 return 0, 0
-            if table.local is not None and handle.version() > before:
-                sync_commits(table.local, before + 1, handle.version())
+            sync_since(table, handle, before)
             return int(metrics["numFilesRemoved"]), int(metrics["numFilesAdded"])
     return 0, 0
 

@@ -13,7 +13,7 @@ from deltalake.exceptions import CommitFailedError
 
 from homeostat.errors import JournalUnavailable
 from homeostat.journal.compaction import TARGET, WRITTEN
-from homeostat.journal.tables import TableRef, open_table, reaching
+from homeostat.journal.tables import TableRef, open_table, reaching, sync_since
 
 ATTEMPTS = 20  # of a deletion that others were faster than
 
@@ -65,7 +65,9 @@ def _repeated(table: TableRef, deletion: Callable[[Any], Any]) -> None:
             return
         with reaching(table):
             try:
+                before = handle.version()
                 deletion(handle)
+                sync_since(table, handle, before)  # or the files it replaced may go before it
                 return
             except CommitFailedError:
                 time.sleep(0.05 * attempt)

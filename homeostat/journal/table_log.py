@@ -12,8 +12,8 @@ import pyarrow.fs as pafs
 from deltalake.exceptions import CommitFailedError
 
 from homeostat.jobs import write_atomically
-from homeostat.journal import storage
-from homeostat.journal.tables import TableRef, open_table, reaching
+from homeostat.journal import disk_sync, storage
+from homeostat.journal.tables import TableRef, open_table, reaching, sync_since
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +36,10 @@ def settle(table: TableRef, *, keep_deleted: timedelta) -> bool:
         had = handle.metadata().configuration
         if all(had.get(name) == value for name, value in wanted.items()):
             return False
+        before = handle.version()
         try:
             handle.alter.set_table_properties(wanted)
+            sync_since(table, handle, before)
         except CommitFailedError:
             return False  # next time: nothing depends on it
     return True
@@ -50,7 +52,7 @@ def tidy_log(table: TableRef) -> None:
     if handle is None:
         return
     with reaching(table):
-        handle.create_checkpoint()
+        _sum_up(table, handle)
         handle.cleanup_metadata()
 
 
@@ -71,7 +73,7 @@ def scrub(table: TableRef) -> None:
             if name.endswith(".json") and int(name[:20]) <= handle.version():
                 _scrub_entry(table, files, name, live)
         summed_up = open_table(table) or handle
-        summed_up.create_checkpoint()
+        _sum_up(table, summed_up)
         for name in entries(files):
             if CHECKPOINT in name and int(name[:20]) < summed_up.version():
                 files.delete_file(f"{LOG}/{name}")
@@ -81,6 +83,13 @@ def entries(files: Any) -> list[str]:
     """The files of a log, in order, as numbered by the table's versions."""
     found = files.get_file_info(pafs.FileSelector(LOG, allow_not_found=True))
     return sorted(info.base_name for info in found if info.base_name[:20].isdigit())
+
+
+def _sum_up(table: TableRef, handle: Any) -> None:
+    """A checkpoint that a power loss leaves whole: what it stands for is deleted next."""
+    handle.create_checkpoint()
+    if table.local is not None:
+        disk_sync.sync_checkpoint(table.local)
 
 
 def _scrub_entry(table: TableRef, files: Any, name: str, live: set[str]) -> None:

@@ -16,7 +16,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from homeostat.errors import JournalUnavailable
-from homeostat.journal import arrays, storage
+from homeostat.journal import arrays, disk_sync, storage
 from homeostat.journal.encoding import EPOCH, LABEL_SCHEMA, prediction_fields
 from homeostat.records import Task
 
@@ -130,9 +130,9 @@ def open_or_create(table: TableRef) -> Any:
         return DeltaTable(table.url, storage_options=table.options)
     except TableNotFoundError:
         if table.local is not None:
-            table.local.mkdir(parents=True, exist_ok=True)
+            disk_sync.make_folder(table.local)
         partition_by = list(table.partition_by) or None
-        return DeltaTable.create(
+        created = DeltaTable.create(
             table.url,
             table.schema,
             mode="ignore",
@@ -140,6 +140,15 @@ def open_or_create(table: TableRef) -> Any:
             configuration=_configuration(table),
             storage_options=table.options,
         )
+        sync_since(table, created, -1)
+        return created
+
+
+def sync_since(table: TableRef, handle: Any, before: int) -> None:
+    """Force what was committed through a handle, since that version, to a local disk. Call it
+    inside `reaching`."""
+    if table.local is not None:
+        disk_sync.sync_commits(table.local, before + 1, handle.version())
 
 
 def _configuration(table: TableRef) -> dict[str, str | None]:
