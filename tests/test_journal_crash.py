@@ -273,6 +273,113 @@ def test_lost_spool_and_a_clock_that_went_back_lose_no_row(tmp_path: Path) -> No
     assert stored(tmp_path, "labels") == {"a": 1, "b": 1}
 
 
+def test_clock_that_went_back_over_a_restart_loses_no_row(tmp_path: Path) -> None:
+    """Rows that a process took while the storage was away, under a clock behind the one before, are
+    not taken for rows that were committed."""
+    writer = open_writer(tmp_path, clock=SteppingClock(NOON + timedelta(days=1)))
+    writer.append(tensor_rows(["a"]))
+    writer.label([label("a", "7")])
+    writer.close()
+    (tmp_path / "journal").rename(tmp_path / "elsewhere")
+    (tmp_path / "journal").write_text("not a folder")
+    early = open_writer(tmp_path, flush_within=timedelta(seconds=0.1))
+    early.append(tensor_rows(["b"]))
+    early.label([label("b", "7")])
+    early.close()
+    (tmp_path / "journal").unlink()
+    (tmp_path / "elsewhere").rename(tmp_path / "journal")
+    open_writer(tmp_path).close()
+    assert stored(tmp_path) == {"a": 1, "b": 1}
+    assert stored(tmp_path, "labels") == {"a": 1, "b": 1}
+
+
+def test_lost_spool_and_a_kill_between_two_commits_lose_no_row(tmp_path: Path) -> None:
+    """Rows that are numbered anew, some of them committed and some not when the process dies: the
+    next one tells them apart."""
+    writer = open_writer(tmp_path, clock=SteppingClock(NOON + timedelta(days=1)))
+    writer.append(tensor_rows(["a"]))
+    writer.label([label("a", "7")])
+    writer.close()
+    shutil.rmtree(tmp_path / "spool")
+    (tmp_path / "journal").rename(tmp_path / "elsewhere")
+    (tmp_path / "journal").write_text("not a folder")
+    early = open_writer(tmp_path, commit_bytes=1, flush_within=timedelta(seconds=0.1))
+    for name in ("b", "c", "d"):
+        early.append(tensor_rows([name]))
+        early.label([label(name, "7")])
+    early.close()
+    (tmp_path / "journal").unlink()
+    (tmp_path / "elsewhere").rename(tmp_path / "journal")
+    (tmp_path / "journal/digits/labels").rename(tmp_path / "labels")
+    (tmp_path / "journal/digits/labels").write_text("not a folder")
+    half = open_writer(tmp_path, commit_bytes=1, flush_within=timedelta(seconds=0.5))
+    half.close()
+    (tmp_path / "journal/digits/labels").unlink()
+    (tmp_path / "labels").rename(tmp_path / "journal/digits/labels")
+    open_writer(tmp_path).close()
+    assert stored(tmp_path) == dict.fromkeys("abcd", 1)
+    assert stored(tmp_path, "labels") == dict.fromkeys("abcd", 1)
+
+
+def test_spool_drains_where_no_new_file_can_be_made(tmp_path: Path) -> None:
+    """As on a full disk: what has to be noted before a commit is written in its place."""
+    (tmp_path / "journal").write_text("not a folder")
+    writer = open_writer(tmp_path, flush_within=timedelta(seconds=0.1))
+    writer.append(tensor_rows(["a"]))
+    writer.close()
+    (tmp_path / "journal").unlink()
+    spool = tmp_path / "spool/digits/server-1"
+    noted = [file for file in spool.iterdir() if file.suffix != ".arrows"]
+    before = {file: (file.stat().st_ino, file.stat().st_size) for file in noted}
+    open_writer(tmp_path).close()
+    assert stored(tmp_path) == {"a": 1}
+    after = [file for file in spool.iterdir() if file.suffix != ".arrows"]
+    assert {file: (file.stat().st_ino, file.stat().st_size) for file in after} == before
+
+
+@pytest.mark.parametrize("broken", ["predictions", "labels"])
+def test_table_that_takes_nothing_keeps_no_other_waiting(tmp_path: Path, broken: str) -> None:
+    """Labels are stored beside a predictions table that is broken, and the other way round."""
+    (tmp_path / "journal/digits").mkdir(parents=True)
+    (tmp_path / "journal/digits" / broken).write_text("not a folder")
+    writer = open_writer(tmp_path, flush_within=timedelta(seconds=2))
+    writer.append(tensor_rows(["a"]))
+    writer.label([label("a", "7")])
+    with pytest.raises(JournalUnavailable, match=broken):
+        writer.flush()
+    other = {"predictions": "labels", "labels": "predictions"}[broken]
+    assert stored(tmp_path, other) == {"a": 1}
+    (tmp_path / "journal/digits" / broken).unlink()
+    writer.close()
+    assert stored(tmp_path, broken) == {"a": 1}
+
+
+@pytest.mark.parametrize("at", ["head", "middle"])
+def test_file_of_a_dead_process_that_is_damaged_is_kept(tmp_path: Path, at: str) -> None:
+    """What a kill cannot have done is not passed over: what can be read is stored, and the file is
+    set aside."""
+    (tmp_path / "journal").write_text("not a folder")
+    writer = open_writer(tmp_path, flush_within=timedelta(seconds=0.1))
+    spool = tmp_path / "spool/digits/server-1"
+    sizes = []
+    for name in "abc":
+        writer.append(tensor_rows([name]))
+        sizes.append(next(spool.glob("*.arrows")).stat().st_size)
+    writer.close()
+    segment = next(spool.glob("*.arrows"))
+    with segment.open("r+b") as file:
+        file.seek({"head": 0, "middle": sizes[0]}[at])
+        file.write(bytes(8))
+    (tmp_path / "journal").unlink()
+    again = open_writer(tmp_path)
+    again.append(tensor_rows(["after"]))
+    again.close()
+    assert stored(tmp_path) == ({"after": 1} if at == "head" else {"a": 1, "after": 1})
+    assert len(list(spool.glob("rejected/*.arrows"))) == 1
+    assert list(spool.glob("*.arrows")) == []
+    assert again.level().errors > 0
+
+
 def test_file_that_somebody_cut_is_set_aside_and_told(tmp_path: Path) -> None:
     """Rows that were acknowledged and are no longer in the spool's file are not passed over."""
     writer = open_writer(tmp_path)

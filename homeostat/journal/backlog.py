@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from homeostat.errors import JournalFull, JournalUnavailable
+from homeostat.errors import JournalFull
 from homeostat.journal.encoding import EPOCH
 from homeostat.journal.message import Encoded
 from homeostat.journal.room import Room
@@ -95,7 +95,7 @@ class Backlog:
             try:
                 self.drain()
                 failing = False
-            except JournalUnavailable as problem:
+            except Exception as problem:  # noqa: BLE001 - else the thread, and all rows after it
                 self._some.set()  # try again after the rest
                 self.errors += 1
                 if not failing:  # said once, not fifty times a second

@@ -13,15 +13,15 @@ from typing import Any
 import pyarrow as pa
 
 from homeostat.errors import JournalUnavailable
-from homeostat.journal import commits, segments, tables
-from homeostat.journal.commits import Chosen, Unstorable
-from homeostat.journal.segments import Kind, Segment
+from homeostat.journal import commits, disk_sync, segments, tables
+from homeostat.journal.commits import Chosen, NotWritten, Unstorable
+from homeostat.journal.retry import Retry
+from homeostat.journal.segments import KINDS, Kind, Segment
 from homeostat.journal.spool import Spool
 from homeostat.journal.tables import TableRef
 
 logger = logging.getLogger(__name__)
 
-FIRST_WAIT, LONGEST_WAIT = 0.25, 5.0  # seconds between tries while the storage is away
 MOST_BYTES = 256_000_000  # in one commit: it is in memory, more than once
 MOST_SEGMENTS = 500  # in one commit: each is a file that is mapped
 REMEMBERED = 100  # segments that were set aside, for those who wait for them
@@ -38,7 +38,8 @@ class Tally:
 
 
 class Committer:
-    """Rows are never given up: what cannot be stored now waits in the spool.
+    """Rows are never given up: what cannot be stored now waits in the spool. Each kind goes its own
+    way: a table that takes nothing keeps no other's rows waiting.
 
     One commit takes as many waiting segments as are worth `group_bytes`, under the number of the
     last of them: the writer's version in the table says which segments are in it.
@@ -56,16 +57,15 @@ class Committer:
         self._spool = spool
         self._targets = targets
         self._app_id = app_id
-        self._every = every.total_seconds()
         self._group_bytes = min(group_bytes, MOST_BYTES)
+        self._retries = {kind: Retry(every.total_seconds()) for kind in KINDS}
         self._wake = threading.Event()
+        self._urged = threading.Event()
         self._changed = threading.Condition()
         self._stopping = threading.Event()
         self._rejected: deque[tuple[Segment, str]] = deque(maxlen=REMEMBERED)
-        self._met = False
+        self._met: set[Kind] = set()
         self._tried: set[int] = set()  # versions that may be in a table
-        self._problem = ""
-        self._failing = 0.0  # seconds to the next try, after one that failed
         self.tally = Tally()
         self.errors = 0
         self._thread = threading.Thread(target=self._run, name=f"journal {app_id}", daemon=True)
@@ -74,13 +74,14 @@ class Committer:
         self._thread.start()
 
     def wake(self) -> None:
-        """Something is full: do not wait for the next round. While the storage is away, do."""
-        if not self._failing:
+        """Something is full: do not wait for the next round. Where the last try failed, do."""
+        if not all(retry.problem for retry in self._retries.values()):
             self._wake.set()
 
     def flush(self, within: timedelta) -> None:
         """All that is in the spool now is in the tables; raises JournalUnavailable."""
         waited_for = set(self._spool.seal())
+        self._urged.set()
         self._wake.set()
         with self._changed:
             done = self._changed.wait_for(
@@ -90,7 +91,7 @@ class Committer:
         if not done:
             raise JournalUnavailable(
                 f"rows wait in the spool, not stored within {within.total_seconds():g} s; "
-                f"they will be: {self._problem or 'the storage is slow'}"
+                f"they will be: {self._problems() or 'the storage is slow'}"
             )
         if rejected:
             raise JournalUnavailable("; ".join(rejected))
@@ -108,26 +109,38 @@ class Committer:
             self._wake.clear()
             if self._stopping.is_set():
                 return
-            open_too, first = woken or not first, False
-            try:
-                self._round(open_too=open_too)
-                pause, self._failing = self._every, 0.0
-            except BaseException as problem:  # noqa: BLE001 - a panic in delta-rs is no Exception
-                self._failing = min(max(FIRST_WAIT, self._failing * 2), LONGEST_WAIT)
-                pause = self._failing
-                self.errors += 1
-                self._problem = str(problem)
-                logger.error(
-                    "The journal could not store rows, next try in %.2g s: %s", pause, problem
-                )
+            urged = self._urged.is_set()
+            self._urged.clear()
+            open_too = (woken or not first) and not urged  # who urges has sealed what is meant
+            for kind, retry in self._retries.items():
+                if urged or retry.due(woken=woken):
+                    self._try(kind, open_too=open_too)
+            first = False
+            pause = min(retry.left() for retry in self._retries.values())
 
-    def _round(self, *, open_too: bool) -> None:
-        self._meet()
+    def _try(self, kind: Kind, *, open_too: bool) -> None:
+        retry = self._retries[kind]
+        try:
+            self._round(kind, open_too=open_too)
+            retry.succeeded()
+        except BaseException as problem:  # noqa: BLE001 - a panic in delta-rs is no Exception
+            away = isinstance(problem, JournalUnavailable | OSError)
+            retry.failed(problem, costly=not away or isinstance(problem, NotWritten))
+            self.errors += 1
+            logger.error(
+                "The journal could not store %s, next try in %.2g s: %s",
+                kind,
+                retry.left(),
+                problem,
+            )
+
+    def _round(self, kind: Kind, *, open_too: bool) -> None:
+        self._meet(kind)
         self._spool.count_set_aside()
         # nothing is sealed while older segments wait, or each failing try would leave a small one
-        self._store_all(self._spool.sealed())
+        self._store_all(self._spool.sealed([kind]))
         if open_too:
-            self._store_all(self._spool.seal())
+            self._store_all(self._spool.seal([kind]))
 
     def _store_all(self, waiting: Sequence[Segment]) -> None:
         for group in self._groups(waiting):
@@ -135,22 +148,23 @@ class Committer:
             with self._changed:
                 self._changed.notify_all()
 
-    def _meet(self) -> None:
-        """Learn once what the tables have seen of this writer. Not before the server starts: it
+    def _meet(self, kind: Kind) -> None:
+        """Learn once what the table has seen of this writer. Not before the server starts: it
         need not wait for a storage that is away."""
-        if not self._met:
-            taken = (commits.committed(each, self._app_id) for each in self._targets.values())
-            self._spool.number_above(max(taken))
-            self._met = True
+        if kind not in self._met:
+            self._spool.number_above(commits.committed(self._targets[kind], self._app_id))
+            self._met.add(kind)
+
+    def _problems(self) -> str:
+        return "; ".join(retry.problem for retry in self._retries.values() if retry.problem)
 
     def _groups(self, waiting: Sequence[Segment]) -> Iterator[list[Segment]]:
-        """Of one kind each, the oldest first."""
+        """The oldest first."""
         group: list[Segment] = []
         size = 0
         for segment in waiting:
             size += segment.bytes
-            full = size > self._group_bytes or len(group) >= MOST_SEGMENTS
-            if group and (full or segment.kind != group[0].kind):
+            if group and (size > self._group_bytes or len(group) >= MOST_SEGMENTS):
                 yield group
                 group, size = [], segment.bytes
             group.append(segment)
@@ -171,10 +185,11 @@ class Committer:
 
     def _choose(self, left: list[Segment], taken: int, schema: Any) -> Chosen | None:
         """The rows of those of `left` that are not in the table yet. It keeps the others."""
-        for segment in list(left):
-            if self._is_in(segment, taken):
-                left.remove(segment)
-                self._done(segment)
+        stored = [segment for segment in left if self._is_in(segment, taken)]
+        self._sync_back(stored)
+        for segment in stored:
+            left.remove(segment)
+            self._done(segment)
         self._number(left, taken)
         found: list[Any] = []
         for segment in list(left):
@@ -186,6 +201,7 @@ class Committer:
                 schema = rows.schema
         if not found:
             return None
+        self._spool.trying(left[-1].kind, left[-1].seq)
         for segment in left:
             segment.attempted = True
         self._tried.add(left[-1].seq)
@@ -200,25 +216,33 @@ class Committer:
             return False
         return segment.left_over or taken in self._tried
 
+    def _sync_back(self, stored: Sequence[Segment]) -> None:
+        """Their commit may have ended before it was on the disk."""
+        target = self._targets[stored[0].kind] if stored else None
+        if target is not None and target.local is not None:
+            with tables.reaching(target):
+                disk_sync.sync_back_to(target.local, self._app_id, stored[0].seq)
+
     def _number(self, left: Sequence[Segment], taken: int) -> None:
-        for segment in left:
-            if segment.seq <= taken:
-                logger.warning(
-                    "%s has seen number %d of the writer %s: rows are numbered anew. If another "
-                    "process writes as %s, give it an id of its own",
-                    self._targets[segment.kind].url,
-                    taken,
-                    self._app_id,
-                    self._app_id,
-                )
-                self._spool.renumber(segment, taken)
-            taken = segment.seq
+        if all(segment.seq > taken for segment in left):
+            return
+        kind = left[0].kind
+        logger.warning(
+            "%s has seen number %d of the writer %s: rows are numbered anew. If another "
+            "process writes as %s, give it an id of its own",
+            self._targets[kind].url,
+            taken,
+            self._app_id,
+            self._app_id,
+        )
+        self._spool.renumber(kind, taken, stays=lambda segment: self._is_in(segment, taken))
 
     def _read(self, segment: Segment, schema: Any) -> Any | None:
         """Its rows with the table's columns; None where it has none, or none that fit."""
         target = self._targets[segment.kind]
-        data = segments.read(segment.path)
-        if data is None and segment.rows == 0:
+        data = segments.read(segment.path, segment.bytes)
+        segment.damaged = segment.left_over and segments.damaged(segment.path)
+        if data is None and segment.rows == 0 and not segment.damaged:
             self._spool.discard(segment)
             return None
         try:
@@ -239,7 +263,14 @@ class Committer:
         self.tally.recovered += segment.waiting
 
     def _done(self, segment: Segment) -> None:
-        self._spool.discard(segment)  # what cannot be deleted comes here again, and counts once
+        if segment.damaged:
+            logger.error(
+                "The journal stored what it could read of a damaged file, which is kept in %s",
+                self._spool.set_aside(segment),
+            )
+            self.errors += 1
+        else:
+            self._spool.discard(segment)  # what cannot be deleted comes here again
         self.tally.stored += segment.waiting
 
     def _reject(self, segment: Segment, problem: Unstorable) -> None:

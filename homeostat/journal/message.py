@@ -91,6 +91,17 @@ def from_batch(layout: Layout, batch: Any) -> Encoded:
     return Encoded(layout, batch.serialize().to_pybytes(), batch.num_rows)
 
 
+def body_bytes(head: bytes) -> int:
+    """How long a message's body is, by its prefix and head; 0 where they do not say. Raises
+    struct.error for a head that is none."""
+    root = PREFIX + _u32(head, PREFIX)
+    vtable = root - struct.unpack_from("<i", head, root)[0]
+    if struct.unpack_from("<H", head, vtable)[0] <= 4 + 2 * 3:
+        return 0
+    place = _field(head, root, 3)
+    return 0 if place == root else int(_INT64.unpack_from(head, place)[0])
+
+
 def padded(data: bytes) -> bytes:
     return data + _PADS[len(data) % 8] if len(data) % 8 else data
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import threading
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,7 +13,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from homeostat.journal import constants
-from homeostat.journal.message import Layout
+from homeostat.journal.message import PREFIX, Layout, body_bytes
 
 Kind = Literal["predictions", "labels"]
 KINDS: tuple[Kind, ...] = ("predictions", "labels")
@@ -30,6 +31,7 @@ class Segment:
     bytes: int = 0
     rows: int = 0  # of this process; a left-over's are not known
     left_over: bool = False  # by an earlier process
+    damaged: bool = False  # not only at its end, where a kill tears it
 
     @property
     def waiting(self) -> int:
@@ -60,6 +62,7 @@ class OpenSegment:
         self._file = os.open(segment.path, flags, 0o644)
         self._named = False  # on the disk, in its folder
         self._closed = False
+        self.broken = False  # what was refused may still be at its end: it takes no more
         self._lock = threading.Lock()
         try:
             self._append(layout.start)
@@ -72,7 +75,7 @@ class OpenSegment:
         """In the kernel's page cache when it returns, so that a kill of this process loses
         nothing; with `sync` on the disk. False when it was closed meanwhile, and takes no more."""
         with self._lock:
-            if self._closed:
+            if self._closed or self.broken:
                 return False
             before = self.segment.bytes
             self._append(data)
@@ -83,8 +86,9 @@ class OpenSegment:
 
     def close(self) -> None:
         with self._lock:
-            self._closed = True
-            os.close(self._file)
+            if not self._closed:
+                self._closed = True
+                os.close(self._file)
 
     def _sync(self, before: int) -> None:
         try:
@@ -110,15 +114,21 @@ class OpenSegment:
             raise
 
     def _cut(self, size: int) -> None:
-        os.ftruncate(self._file, size)
         self.segment.bytes = size
+        try:
+            os.ftruncate(self._file, size)
+        except OSError:
+            self.broken = True
 
 
-def read(path: Path) -> Any | None:
-    """The whole record batches of a segment as one table, without a torn tail; None if none."""
-    if path.stat().st_size == 0:
+def read(path: Path, most: int | None = None) -> Any | None:
+    """The whole record batches of a segment as one table, without a torn tail; None if none.
+    `most` is how many of its bytes count."""
+    size = path.stat().st_size if most is None else min(most, path.stat().st_size)
+    if size == 0:
         return None
-    with pa.memory_map(str(path)) as source:
+    with pa.memory_map(str(path)) as file:
+        source = pa.BufferReader(file.read_buffer(size))
         try:
             # all at once: between two batches a busy thread may keep the interpreter for 5 ms
             return _whole(pa.ipc.open_stream(source).read_all())
@@ -138,6 +148,30 @@ def read(path: Path) -> Any | None:
             except (pa.ArrowException, OSError):
                 break  # killed while it wrote this batch, so that it was never acknowledged
         return _whole(pa.Table.from_batches(batches)) if batches else None
+
+
+def damaged(path: Path) -> bool:
+    """Whether it ends elsewhere than a writer that was killed leaves it: behind a whole message, or
+    within one."""
+    size = path.stat().st_size
+    at = 0
+    with path.open("rb") as file:
+        while at < size:
+            file.seek(at)
+            prefix = file.read(PREFIX)
+            if not b"\xff\xff\xff\xff".startswith(prefix[:4]):
+                return True
+            head = int.from_bytes(prefix[4:], "little")
+            if len(prefix) < PREFIX or at + PREFIX + head > size:
+                return False
+            try:
+                body = body_bytes(prefix + file.read(head)) if head else 0
+            except struct.error:
+                return True
+            if body < 0:
+                return True
+            at += PREFIX + head + body
+    return False
 
 
 def _whole(data: Any) -> Any | None:

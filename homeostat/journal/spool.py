@@ -5,27 +5,30 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from homeostat.errors import Conflict, JournalFull, JournalUnavailable
 from homeostat.journal import segments
+from homeostat.journal.disk_sync import make_folder
 from homeostat.journal.encoding import microseconds
 from homeostat.journal.message import Encoded, Layout
 from homeostat.journal.room import Room
 from homeostat.journal.segments import KINDS, Kind, OpenSegment, Segment
+from homeostat.journal.tried import Tried
 
 LABELS_RESERVE = 64_000_000  # bytes beyond the limit: a log full of rows keeps no label out
 MOST_OPEN = 16  # segments of a kind; each schema has its own
-FLOOR = "numbered"  # file that holds a number none of ours in the tables is above
+FLOOR = "numbered"  # file that says which segments may have been committed
 
 
 class Spool:
     """Open segments take rows, sealed ones wait for the committer. Thread-safe.
 
-    Segments are numbered upwards over restarts. The clock is the floor of the numbers, so that
-    they go on even where the folder was lost and the tables cannot be asked.
+    Segments are numbered upwards over restarts, above all that were ever tried from the folder. The
+    clock is the floor of the numbers, so that they go on even where the folder was lost and the
+    tables cannot be asked.
     """
 
     def __init__(
@@ -38,6 +41,7 @@ class Spool:
         self._lock = threading.Lock()  # never held while a disk is waited for
         self._sealing: dict[Kind, threading.Lock] = {kind: threading.Lock() for kind in KINDS}
         self._claim: int | None = None
+        self._tried = Tried(folder / FLOOR)
         self._last = 0
         self._open: dict[Kind, dict[Layout, OpenSegment]] = {kind: {} for kind in KINDS}
         self._sealed: dict[Kind, list[Segment]] = {kind: [] for kind in KINDS}
@@ -45,7 +49,7 @@ class Spool:
 
     def start(self) -> None:
         """Claim the folder and find what an earlier process left in it; Conflict if claimed."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self._folder)
         claim = os.open(self._folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -60,15 +64,13 @@ class Spool:
         self.count_set_aside()
 
     def number_above(self, committed: int) -> None:
-        """Number new segments above what the tables have seen of this writer.
-
-        Before this was called once in a folder, no segment in it was ever committed.
-        """
+        """Number new segments above what the tables have seen of this writer."""
         with self._lock:
             self._last = max(self._last, committed)
-        scratch = self._folder / f"{FLOOR}.new"
-        scratch.write_text(str(committed))
-        scratch.replace(self._folder / FLOOR)
+
+    def trying(self, kind: Kind, number: int) -> None:
+        """Segments up to this number may be in the table from now on. Raises OSError."""
+        self._tried.raise_to(kind, number)
 
     def write(self, kind: Kind, rows: Encoded, *, sync: bool) -> bool:
         """Append rows; True when a segment became full. Raises JournalFull where there is no
@@ -93,15 +95,15 @@ class Spool:
         self._seal(kind)
         return True
 
-    def seal(self) -> list[Segment]:
+    def seal(self, kinds: Sequence[Kind] = KINDS) -> list[Segment]:
         """Close the open segments; every segment that waits, the oldest of each kind first."""
-        for kind in KINDS:
+        for kind in kinds:
             self._seal(kind)
-        return self.sealed()
+        return self.sealed(kinds)
 
-    def sealed(self) -> list[Segment]:
+    def sealed(self, kinds: Sequence[Kind] = KINDS) -> list[Segment]:
         with self._lock:
-            return [segment for kind in KINDS for segment in self._sealed[kind]]
+            return [segment for kind in kinds for segment in self._sealed[kind]]
 
     def discard(self, segment: Segment) -> None:
         """Its rows are in the table."""
@@ -110,8 +112,8 @@ class Spool:
         self.room.give(segment.bytes, segment.waiting)
 
     def set_aside(self, segment: Segment) -> Path:
-        """Its rows can never be stored as they are: keep them out of the way, for a person. They
-        still take up room, or what nobody looks at would fill the disk."""
+        """Keep its file out of the way, for a person: its rows, or some, cannot be stored as they
+        are. They still take up room, or what nobody looks at would fill the disk."""
         folder = self._folder / "rejected"
         folder.mkdir(exist_ok=True)
         kept = segment.path.rename(folder / segment.path.name)
@@ -127,14 +129,26 @@ class Spool:
             self.room.give(self._set_aside - found, 0)
             self._set_aside = found
 
-    def renumber(self, segment: Segment, above: int) -> None:
-        """Give a segment that was never committed a number above one that is taken."""
-        with self._lock:
-            self._last = max(self._last, above)
-            segment.seq = self._next()
-        segment.path = segment.path.rename(
-            segments.path_of(self._folder, segment.seq, segment.kind)
-        )
+    def renumber(self, kind: Kind, above: int, *, stays: Callable[[Segment], bool]) -> None:
+        """Give what waits of a kind numbers above one that is taken, in its order.
+
+        All of it, and on the disk: a commit says of every lower number that it is in the table. The
+        last comes first, so that a kill in between leaves them in their order.
+        """
+        with self._sealing[kind]:
+            with self._lock:
+                self._last = max(self._last, above)
+                closing = list(self._open[kind].values())
+                self._open[kind].clear()
+                self._sealed[kind] += [target.segment for target in closing]
+                waiting = [each for each in self._sealed[kind] if not stays(each)]
+                numbers = [self._next() for _ in waiting]
+            for target in closing:
+                target.close()
+            for segment, number in zip(reversed(waiting), reversed(numbers), strict=True):
+                path = segments.path_of(self._folder, number, kind)
+                segment.path, segment.seq = segment.path.rename(path), number
+            segments.sync_folder(self._folder)
 
     def oldest(self) -> datetime | None:
         """Since when the oldest of what waits does."""
@@ -154,8 +168,13 @@ class Spool:
         while True:
             with self._lock:
                 target = self._open[kind].get(rows.layout) or self._opened(kind, rows.layout)
-            if target.write(rows.data, rows.rows, sync=sync):
-                return target
+            try:
+                if target.write(rows.data, rows.rows, sync=sync):
+                    return target
+            except OSError:
+                if target.broken:
+                    self._seal(kind)
+                raise
 
     def _opened(self, kind: Kind, layout: Layout) -> OpenSegment:
         if self._claim is None:
@@ -187,14 +206,16 @@ class Spool:
             self._sealed[segment.kind].remove(segment)
 
     def _find_left_over(self) -> None:
-        attempted = (self._folder / FLOOR).exists()
-        self._last = _number(self._folder / FLOOR) if attempted else 0
+        self._tried.load()
+        self._last = max(self._tried.up_to(kind) for kind in KINDS)
         for path in sorted(self._folder.iterdir()):
             named = segments.parse(path)
             if named is not None:
                 stat = path.stat()
                 since = datetime.fromtimestamp(stat.st_mtime, UTC)
-                segment = Segment(path, *named, since, attempted, stat.st_size, left_over=True)
+                seq, kind = named
+                attempted = seq <= self._tried.up_to(kind)
+                segment = Segment(path, seq, kind, since, attempted, stat.st_size, left_over=True)
                 self._sealed[segment.kind].append(segment)
                 self.room.add(segment.bytes)
                 self._last = max(self._last, segment.seq)
@@ -207,8 +228,3 @@ class Spool:
         if self._set_aside:
             message += f"; {self._set_aside:,} of them fit no table and lie in rejected/: move them"
         return message
-
-
-def _number(path: Path) -> int:
-    text = path.read_text()  # empty after a power loss; then the clock is the floor
-    return int(text) if text.lstrip("-").isdigit() else 0

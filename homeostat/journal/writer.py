@@ -14,7 +14,7 @@ from homeostat.errors import JournalFull, JournalUnavailable
 from homeostat.journal import tables
 from homeostat.journal.backlog import Backlog
 from homeostat.journal.batch import PredictionBatch
-from homeostat.journal.committer import Committer
+from homeostat.journal.committer import MOST_BYTES, Committer
 from homeostat.journal.encoder import PredictionEncoder
 from homeostat.journal.encoding import LABEL_SCHEMA, encode_labels, microseconds
 from homeostat.journal.limits import Limits
@@ -84,7 +84,10 @@ class JournalWriter:
         self._drops = limits.when_full == "drop"
         self._encoder = PredictionEncoder(task, recording)
         self._spool = Spool(
-            spool / model / writer_id, seal_bytes=commit_bytes, limit=limits.spool, clock=clock
+            spool / model / writer_id,
+            seal_bytes=min(commit_bytes, MOST_BYTES),
+            limit=limits.spool,
+            clock=clock,
         )
         self._committer = Committer(
             self._spool,
