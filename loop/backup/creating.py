@@ -8,7 +8,8 @@ spool was taken.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -22,11 +23,15 @@ from homeostat.journal.tables import TableRef
 from homeostat.journal.upkeep import tables_of
 from homeostat.settings import FILE_NAME, Settings
 from homeostat.state import dump
+from homeostat.state.store import open_state
+from loop import upkeep_lease
 from loop.backup import contents, manifest, targets
 from loop.backup.manifest import Manifest, TableEntry
+from loop.backup.quiet import has_state
 from loop.backup.sources import PIECE
 from loop.backup.targets import Target
 from loop.backup.waiting_rows import settle
+from loop.clock import utc_now
 
 ATTEMPTS = 3  # where something was removed while it was copied
 
@@ -47,15 +52,22 @@ class Wanted:
 
 
 def create(
-    settings: Settings, place: Path, wanted: Wanted, *, now: datetime, progress: Progress
+    settings: Settings,
+    place: Path,
+    wanted: Wanted,
+    *,
+    now: datetime,
+    progress: Progress,
+    clock: Callable[[], datetime] = utc_now,
 ) -> Created:
-    """Raises Conflict, NotReady (no state yet), JournalUnavailable, StateUnavailable; then there
-    is no backup."""
+    """Raises Conflict (also where an upkeep of the log does not end), NotReady (no state yet),
+    JournalUnavailable, StateUnavailable; then there is no backup."""
     with targets.open_target(place, now) as (target, final):
         copier = _Copier(settings, target, progress)
         settle(settings, copier.file, progress)
-        missing = copier.state_and_files(wanted)
-        found = copier.journal() if wanted.journal else {}
+        with _alone(settings, clock, progress):
+            missing = copier.state_and_files(wanted)
+            found = copier.journal() if wanted.journal else {}
         targets.finish(
             target,
             Manifest(
@@ -79,6 +91,24 @@ def create(
         missing=missing,
         tables={name: table.version for name, table in found.items()},
     )
+
+
+@contextmanager
+def _alone(settings: Settings, clock: Callable[[], datetime], progress: Progress) -> Iterator[None]:
+    """No rows are forgotten meanwhile: a training set's trace would be of other rows than it."""
+    if not has_state(settings):  # whoever asks for it is told
+        yield
+        return
+    with (
+        closing(open_state(settings.state_url)) as state,
+        upkeep_lease.held(
+            state,
+            settings.model.name,
+            clock,
+            waiting=lambda: progress("waiting for the log's upkeep", 0, 1),
+        ),
+    ):
+        yield
 
 
 class _Copier:
@@ -175,7 +205,8 @@ class _Copier:
             self._target.add(name, _pieces(keys), mode=0o600)
         settings = self._settings.project / FILE_NAME
         if settings.exists():
-            self._target.add(manifest.SETTINGS, _pieces(settings))
+            mode = settings.stat().st_mode & 0o777  # it may hold the password of a database
+            self._target.add(manifest.SETTINGS, _pieces(settings), mode=mode)
 
     def _table(self, name: str, table: TableRef) -> TableEntry | None:
         copied: set[str] = set()

@@ -30,7 +30,7 @@ def nothing_runs(settings: Settings, now: datetime) -> Iterator[None]:
             if server is not None or waiting_rows.owned(settings):
                 where = server or "it ends just now"
                 raise Conflict(f"the server of this project runs ({where}): end it first")
-        if _has_state(settings):
+        if has_state(settings):
             _refuse_loop(settings, now)
         yield
 
@@ -46,7 +46,7 @@ def _refuse_loop(settings: Settings, now: datetime) -> None:
         raise Conflict(f"the loop of this project runs ({lease.holder}): end it first")
 
 
-def _has_state(settings: Settings) -> bool:
+def has_state(settings: Settings) -> bool:
     """Asking must not make one."""
     url = make_url(settings.state_url)
     return url.get_backend_name() != "sqlite" or Path(url.database or "").exists()
