@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,17 +18,27 @@ import backup_kit as kit
 import project_kit
 import pytest
 from deltalake import DeltaTable
+from deltalake.exceptions import TableNotFoundError
 from journal_kit import NOON, at, tensor_rows
 from object_store_kit import BUCKET, environ_of, object_store
 
-from homeostat.errors import Conflict, IntegrityError, NotReady, SettingsError
+from homeostat.errors import (
+    Conflict,
+    IntegrityError,
+    JournalUnavailable,
+    NotReady,
+    SettingsError,
+)
+from homeostat.journal import table_copy, upkeep
 from homeostat.journal.reader import Journal
 from homeostat.journal.storage import filesystem
+from homeostat.journal.tables import open_table
 from homeostat.records import Rollout, from_json
 from homeostat.registry.cache import entry_path, verify
 from homeostat.settings import Settings
-from homeostat.state import checks, events, rollouts
+from homeostat.state import checks, controls, events, rollouts
 from homeostat.state.store import open_state
+from loop import upkeep_lease
 from loop.backup import manifest
 from loop.backup.creating import Created, Wanted, create
 from loop.backup.restoring import Restored, restore
@@ -334,7 +345,11 @@ def test_one_model_of_a_shared_state_database(tmp_path: Path) -> None:
         assert [each.type for each in events.newest(tx, kit.MODEL)] == ["model.promoted"]
         assert events.newest(tx, "letters") == [theirs]
     state.close()
-    assert "loop.paused" in (new.home / "replaced-state.jsonl").read_text()
+    (kept,) = new.project.glob("*.replaced-state-*.jsonl")
+    assert "loop.paused" in kept.read_text()
+    bring_back(new, tmp_path / "backups", force=True)
+    assert "loop.paused" in kept.read_text(), "the only copy of it: nothing writes there again"
+    assert len(list(new.project.glob("*.replaced-state-*.jsonl"))) == 2
 
 
 def test_a_log_in_an_object_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -381,3 +396,78 @@ def test_a_table_whose_log_was_summed_up(tmp_path: Path) -> None:
     assert stored(new) == stored(old)
     copy = DeltaTable(f"{new.journal_path}/{kit.MODEL}/predictions")
     assert copy.transaction_version("server-1") == DeltaTable(url).transaction_version("server-1")
+
+
+def cut_off_copy(settings: Settings, made: Path, kept: int) -> Path:
+    """A restore killed after so many files of the log's predictions; its table's folder."""
+    table = upkeep.tables_of(settings.journal_path, kit.MODEL, settings.model.task)["predictions"]
+    with open_source(made) as source:
+        wanted = source.manifest.tables["predictions"]
+        ordered = table_copy.as_written(wanted.files)
+        data = [path for path in ordered if not path.startswith(table_copy.LOG)]
+        for path in ordered[: len(data) + kept]:
+            place = manifest.place_of("predictions", wanted.id, path)
+            table_copy.write(table, path, source.pieces(place))
+    assert table.local is not None
+    return table.local
+
+
+def test_a_restored_table_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
+    """Cut off anywhere, nothing of it is to be seen, and the same restore does the rest."""
+    old = kit.full_project(tmp_path / "old")
+    for number in range(3):
+        kit.log_rows(old, names(f"day-{number}"), labels=False)
+    made = back_up(old, tmp_path / "backups").place
+    elsewhere = f'[journal]\npath = "{tmp_path}/elsewhere-{{}}"\n'
+    for kept in range(3):
+        new = kit.project(tmp_path / f"new-{kept}", elsewhere.format(kept))
+        cut_off_copy(new, made, kept)
+        with pytest.raises((JournalUnavailable, TableNotFoundError)):
+            stored_or_unavailable(new)
+        bring_back(new, made)
+        assert stored(new) == stored(old)
+
+
+def stored_or_unavailable(settings: Settings) -> None:
+    table = upkeep.tables_of(settings.journal_path, kit.MODEL, settings.model.task)["predictions"]
+    if open_table(table) is None:
+        raise TableNotFoundError
+
+
+def test_a_log_of_another_table_is_not_written_over(tmp_path: Path) -> None:
+    """Neither an entry that the backup does not have, nor an older copy that is served from."""
+    old = kit.full_project(tmp_path / "old")
+    kit.log_rows(old, names("one"), labels=False)
+    earlier = back_up(old, tmp_path / "earlier").place
+    kit.log_rows(old, names("two"), labels=False)
+    made = back_up(old, tmp_path / "backups").place
+    new = kit.project(tmp_path / "new", f'[journal]\npath = "{tmp_path}/elsewhere"\n')
+    entry = cut_off_copy(new, made, 1) / "_delta_log" / f"{2:020d}.json"
+    (entry,) = entry.parent.glob("*.json")
+    entry.write_bytes(entry.read_bytes() + b"\n")
+    with pytest.raises(Conflict, match="holds part of a table"):
+        bring_back(new, made)
+    assert entry.read_bytes().endswith(b"\n")
+    shutil.rmtree(tmp_path / "elsewhere")
+    bring_back(new, earlier)
+    shutil.rmtree(new.home)
+    with pytest.raises(Conflict, match="is older than the backup"):
+        bring_back(new, made)
+
+
+def test_nothing_is_forgotten_while_a_backup_is_made(tmp_path: Path) -> None:
+    """It is the log's only keeper meanwhile, and none afterwards."""
+    settings = kit.full_project(tmp_path / "project")
+    kit.log_rows(settings, names("row"))
+    state, held = open_state(settings.state_url), []
+
+    def look(*_: object) -> None:
+        with state.begin() as tx:
+            lease = controls.lease(tx, f"upkeep:{kit.MODEL}")
+        held.append(lease is not None)
+
+    create(settings, tmp_path / "backups", Wanted(), now=at(0), progress=look)
+    assert held
+    assert all(held)
+    assert upkeep_lease.take(state, kit.MODEL, at(0))
+    state.close()

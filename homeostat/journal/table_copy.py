@@ -16,11 +16,12 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from homeostat.errors import JournalUnavailable
-from homeostat.journal import storage
+from homeostat.journal import storage, table_log
 from homeostat.journal.tables import TableRef, open_table, reaching
 
 LOG = "_delta_log"
 PIECE = 1 << 20  # bytes
+MOST = 10**20  # no version has such a number
 ATTEMPTS = 5  # where the log is tidied while it is looked at
 _ENTRY = re.compile(r"(\d{20})\.json")
 _CHECKPOINT = re.compile(r"(\d{20})\.checkpoint(?:\.\d{10}\.(\d{10}))?\.parquet")
@@ -28,7 +29,7 @@ _CHECKPOINT = re.compile(r"(\d{20})\.checkpoint(?:\.\d{10}\.(\d{10}))?\.parquet"
 
 @dataclass(frozen=True, kw_only=True)
 class Pinned:
-    """One version of a table. Written in this order, a copy shows nothing before it is whole."""
+    """One version of a table. `as_written` says in which order a copy is made."""
 
     id: str  # given to the table at its birth, and kept by its copies
     version: int
@@ -68,8 +69,28 @@ def needed(names: Sequence[str], version: int) -> list[str] | None:
     return None
 
 
+def as_written(files: Sequence[str]) -> list[str]:
+    """The order in which a copy shows nothing before it is whole: the data, then the log from its
+    end, since without its first entry or its checkpoint there is no table."""
+    log = [path for path in files if path.startswith(f"{LOG}/")]
+    return [path for path in files if not path.startswith(f"{LOG}/")] + log[::-1]
+
+
+def log_of(table: TableRef) -> tuple[str, ...]:
+    """The log's files that are there, by place below the table's folder."""
+    with reaching(table):
+        return tuple(f"{LOG}/{name}" for name in table_log.entries(storage.filesystem(table.url)))
+
+
 def standing(table: TableRef) -> tuple[str, int] | None:
-    """Id and version of the table that is there."""
+    """Id and version of the table that is there; None also for a copy that was cut off."""
+    with reaching(table):
+        try:
+            names = table_log.entries(storage.filesystem(table.url))
+        except FileNotFoundError:  # not even its folder
+            return None
+    if not (_checkpoints(names, MOST) or any(name == f"{0:020d}.json" for name in names)):
+        return None
     handle = open_table(table)
     if handle is None:
         return None
@@ -93,15 +114,18 @@ def read(table: TableRef, path: str) -> Iterator[bytes]:
 
 
 def write(table: TableRef, path: str, pieces: Iterable[bytes]) -> None:
-    """Create a file of a table that is being copied to here."""
+    """Create a file of a table that is being copied to here: whole, or not there."""
     with reaching(table):
         if table.local is not None:
             (table.local / path).parent.mkdir(parents=True, exist_ok=True)
-        out = storage.filesystem(table.url).open_output_stream(path, compression=None)
+        under = path if table.local is None else f"{path}.part"  # a store shows no half of one
+        out = storage.filesystem(table.url).open_output_stream(under, compression=None)
     with out:
         for piece in pieces:
             with reaching(table):
                 out.write(piece)
+    if table.local is not None:
+        (table.local / under).replace(table.local / path)
 
 
 def _checkpoints(names: Sequence[str], version: int) -> list[int]:

@@ -69,6 +69,8 @@ def restore(project: Path, place: Path, force: bool) -> None:
         terminal.print(f"the table {name} was there already, and was left as it is")
     if done.aside is not None:
         terminal.print(f"what was there before: {done.aside}", soft_wrap=True)
+    if done.replaced_state is not None:
+        terminal.print(f"the state that was replaced: {done.replaced_state}", soft_wrap=True)
 
 
 @command.command()
