@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -23,6 +24,7 @@ from journal_kit import (
 )
 from test_journal_crash import stored
 
+from homeostat.errors import JournalUnavailable
 from homeostat.journal import compaction, forget, spools, upkeep
 from homeostat.journal.forget import Erased, Waiting, Wanted
 from homeostat.records import Task
@@ -209,3 +211,25 @@ def test_what_a_dead_writer_left_is_committed_and_what_was_rejected_is_stripped(
     assert spools.strip_rejected(spool, "digits", by_id) == 2
     assert told_of(spool, "secret-1") == []
     assert told_of(spool, OTHER)
+
+
+def test_a_spool_is_let_go_of_while_the_storage_is_away(tmp_path: Path) -> None:
+    """The rows stay where they are, and the server that starts next takes them over."""
+    writer = open_writer(tmp_path, writer_id="dead")
+    writer.append(tensor_rows(["row"]))
+    spool, away = tmp_path / "spool", tmp_path / "journal/digits"
+    kept = tmp_path / "kept"
+    shutil.copytree(spool / "digits/dead", kept)
+    writer.close()
+    shutil.rmtree(tmp_path / "journal")
+    shutil.copytree(kept, spool / "digits/dead", dirs_exist_ok=True)
+    away.parent.mkdir()
+    away.write_text("a file where the tables' folder should be")
+    tried = timedelta(seconds=0.5)
+    with pytest.raises(JournalUnavailable, match=r"were not stored within 0\.5 s"):
+        spools.commit_left(str(tmp_path / "journal"), spool, "digits", TASK, within=tried)
+    away.unlink()
+    again = open_writer(tmp_path, writer_id="dead")
+    again.flush()
+    again.close()
+    assert stored(tmp_path) == {"row": 1}

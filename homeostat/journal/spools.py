@@ -9,20 +9,22 @@ from typing import Any
 
 import pyarrow as pa
 
-from homeostat.errors import Conflict
+from homeostat.errors import Conflict, JournalUnavailable
 from homeostat.journal import segments
 from homeostat.journal.forget import KEY, Wanted, matching
 from homeostat.journal.writer import JournalWriter
 from homeostat.records import Task
 
+SOON = timedelta(seconds=20)
 REJECTED = "rejected"  # rows that fit no table, kept for a person
 
 
 def commit_left(
-    url: str, spool: Path, model: str, task: Task, *, within: timedelta = timedelta(minutes=5)
+    url: str, spool: Path, model: str, task: Task, *, within: timedelta = SOON
 ) -> tuple[str, ...]:
     """Commit what dead writers left in their spools; the ids of those that live, and do it
-    themselves. Raises JournalUnavailable."""
+    themselves. Raises JournalUnavailable where rows still wait after `within`: a writer that
+    starts meanwhile is kept out of its spool so long."""
     living = []
     for folder in _folders(spool / model):
         if not any(folder.glob("*.arrows")):
@@ -44,10 +46,12 @@ def commit_left(
         except Conflict:
             living.append(folder.name)
             continue
-        try:
-            writer.flush()
-        finally:
-            writer.close()
+        writer.close()  # which stores what waits, and tries no longer than `within`
+        if any(folder.glob("*.arrows")):
+            raise JournalUnavailable(
+                f"rows wait in {folder}, and were not stored within {within.total_seconds():g} s; "
+                "the log says why. Try again when the storage is back"
+            )
     return tuple(living)
 
 
