@@ -10,12 +10,16 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from datetime import timedelta
 from pathlib import Path
 
 import duckdb
 import pytest
 from deltalake import DeltaTable
 from journal_kit import label, open_writer, tensor_rows
+
+from homeostat.journal import deletion, table_log, tables
+from homeostat.records import Task
 
 HERE = str(Path(__file__).parent)
 
@@ -159,6 +163,64 @@ def test_sync_asks_the_disk_before_it_returns(
         assert spool in forced
         assert ".arrows" in {file.suffix for file in forced if file.is_relative_to(spool)}
         writer.close()
+
+
+def forced_files(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """What is forced to the disk from now on."""
+    forced: list[Path] = []
+
+    def recording(handle: int) -> None:
+        forced.append(Path(f"/proc/self/fd/{handle}").readlink())
+        real(handle)
+
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", recording)
+    return forced
+
+
+def test_new_tables_and_folders_are_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The entry that makes a table, and each new folder's parent, also of a new day."""
+    forced = forced_files(monkeypatch)
+    writer = open_writer(tmp_path)
+    writer.append(tensor_rows(["a"]))
+    writer.flush()
+    writer.close()
+    table = tmp_path / "journal/digits/predictions"
+    entries = {table / "_delta_log" / f"{version:020d}.json" for version in (0, 1)}
+    made = {tmp_path / "journal", table, table / "model=digits", tmp_path / "spool/digits"}
+    assert entries | made | set(table.rglob("*.parquet")) <= set(forced)
+
+
+def test_deletion_is_on_the_disk_before_what_it_replaced_may_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Deleted rows, whole days, settings, and the checkpoint before older entries go."""
+    forced = forced_files(monkeypatch)
+    writer = open_writer(tmp_path)
+    writer.append(tensor_rows(["a", "b"]))
+    writer.close()
+    table = tables.predictions(str(tmp_path / "journal"), "digits", Task.CLASSIFICATION)
+    log = tmp_path / "journal/digits/predictions/_delta_log"
+    steps = (
+        lambda: table_log.settle(table, keep_deleted=timedelta(hours=1)),
+        lambda: deletion.delete(table, "prediction_id = 'a'"),
+        lambda: deletion.drop_days(table, "2026-11-01"),
+        lambda: table_log.tidy_log(table),
+        lambda: deletion.drop_days(table, "2027-01-01"),
+        lambda: table_log.scrub(table),
+    )
+    for step in steps:
+        step()
+        handle = DeltaTable(table.url)
+        assert {Path(file) for file in handle.file_uris()} <= set(forced)
+        named = {file for file in log.iterdir() if ".checkpoint" in file.name}
+        version = handle.version()
+        entries = {log / f"{number:020d}.json" for number in range(2, version + 1)}
+        assert {file for file in entries | named if file.exists()} <= set(forced)
+    assert handle.version() > 2
+    assert log / "_last_checkpoint" in forced
 
 
 class Range(ctypes.Structure):
