@@ -23,6 +23,7 @@ from homeostat.journal.scan import column
 from homeostat.journal.tables import TableRef, open_table, reaching
 
 CLOCKS = timedelta(days=1)  # a label's day may come before its prediction's, by two clocks
+HOLIDAYS = timedelta(days=14)  # without a row, as any project may have them
 UNFINISHED = 1  # hours a file without a commit is left alone: its writer may still be at it
 
 
@@ -101,12 +102,12 @@ def expire(
 
 def clock_is_odd(days: Collection[str], first: str, *, keep: timedelta) -> bool:
     """Whether deleting the days before `first` is what a clock that jumped ahead would do: nothing
-    stays of the log, or only what was written at least `keep` after the newest day that goes."""
+    stays of the log, or only what came after a gap longer than `keep` and than holidays."""
     old, kept = [day for day in days if day < first], [day for day in days if day >= first]
     if not old or not kept:
         return bool(old)
     gap = datetime.fromisoformat(min(kept)) - datetime.fromisoformat(max(old))
-    return keep > timedelta(0) and gap > max(keep, CLOCKS)
+    return keep > timedelta(0) and gap > max(keep, HOLIDAYS)
 
 
 def _refuse_odd(
