@@ -46,6 +46,7 @@ VARIANTS = (
 @dataclass
 class Outcome:
     variant: str
+    inside: bool  # a commit is what the kills were meant for
     rounds: int = 0
     rows: int = 0  # acknowledged
     labels: int = 0
@@ -130,6 +131,9 @@ def run(options: Options, steps: Steps, folder: Path) -> Findings:
     wrong = [each for each in outcomes if each.lost or each.doubled or each.left]
     if wrong:
         raise SystemExit("\n".join(["What was promised does not hold:", *map(str, wrong)]))
+    missed = [each for each in outcomes if each.inside and not each.stored_already + each.orphans]
+    if missed and not options.quick:
+        raise SystemExit("\n".join(["No kill fell into a commit:", *map(str, missed)]))
     return Findings(
         title="Kill -9, and what is in the tables",
         setup=(
@@ -153,7 +157,7 @@ def run(options: Options, steps: Steps, folder: Path) -> Findings:
 def _run(variant: Variant, steps: Steps, folder: Path) -> Outcome:
     folder.mkdir()
     killing = Killing(folder, variant, random.Random(variant.name))
-    outcome = Outcome(variant.name)
+    outcome = Outcome(variant.name, variant.inside)
     rows: set[str] = set()
     labels: set[str] = set()
     for number in range(variant.rounds):
