@@ -209,6 +209,42 @@ def test_full_disk_refuses_rows_and_harms_no_others(tmp_path: Path) -> None:
     assert stored(tmp_path) == dict.fromkeys(out.decode().split(), 1)
 
 
+CUT_FAILS = """
+import os, resource, signal, sys
+from pathlib import Path
+from homeostat.errors import JournalUnavailable
+from journal_kit import open_writer, tensor_rows
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+def refused(handle, size):
+    raise OSError(5, "Input/output error")
+
+os.ftruncate = refused
+writer = open_writer(Path(sys.argv[1]))
+writer.append(tensor_rows(["before"]))
+size = next(Path(sys.argv[1]).glob("spool/digits/server-1/*.arrows")).stat().st_size
+_, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, most))
+try:
+    writer.append(tensor_rows(["refused"]))
+except JournalUnavailable:
+    pass
+else:
+    raise SystemExit("it was taken")
+resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+writer.append(tensor_rows(["after"]))
+writer.close()
+"""
+
+
+def test_file_that_cannot_be_cut_takes_no_more_rows(tmp_path: Path) -> None:
+    """Half a message that stays in a file hides no row that comes after it."""
+    process = child(CUT_FAILS, tmp_path)
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert stored(tmp_path) == {"before": 1, "after": 1}
+
+
 def test_one_writer_id_cannot_be_used_twice_at_once(tmp_path: Path) -> None:
     """The second process is told, and may start once the first has closed."""
     first = open_writer(tmp_path)
