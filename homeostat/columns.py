@@ -11,6 +11,7 @@ VERSION = "_version"
 PREDICTION = "_prediction"  # canonical text of the class, or a number for regression
 LABEL = "_label"  # likewise; null where none has come
 LABEL_TIME = "_label_time"
+LABEL_KNOWN = "_label_known"  # since when it is here: its own time, or that of its arrival
 PROBABILITIES = "_probabilities"
 EMBEDDING = "_embedding"
 ROLE = "_role"  # champion, challenger, shadow …
@@ -28,6 +29,7 @@ RESERVED = frozenset(
         PREDICTION,
         LABEL,
         LABEL_TIME,
+        LABEL_KNOWN,
         PROBABILITIES,
         EMBEDDING,
         ROLE,

@@ -6,41 +6,31 @@ They are train.parquet, holdout.parquet (kept for the gate) and contradicted.jso
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from homeostat.columns import KEY, LABEL, LABEL_TIME, TIME
 from homeostat.errors import NotReady
 from homeostat.jobs import DatasetJob, DatasetResult, write_atomically
-from homeostat.journal.reader import Journal
 from homeostat.records import VerdictKind, from_json, to_json
 from homeostat.settings import Settings
 from retrain import tables, traced
-from retrain.logged_inputs import require_inputs, with_inputs
+from retrain.logged_rows import EPOCH, NOTHING, Span, new_rows, span_of
 from retrain.training_set import (
     contradictions,
     first_changed_row,
-    labelled_rows,
     split_newest,
     times_us,
 )
 
-logger = logging.getLogger(__name__)
-
 TRAIN, HOLDOUT, CONTRADICTED = "train.parquet", "holdout.parquet", "contradicted.json"
 USED = "used.json"  # up to when the journal was read
 HARM = (VerdictKind.HARMFUL_SHIFT, VerdictKind.CONCEPT_DRIFT)
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MICROSECOND = timedelta(microseconds=1)
-LATE = 10  # windows before the last training set that are looked through for late labels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,9 +91,9 @@ class _Parts:
     start: int  # the first row of the journal after the change
 
 
-def _parts(job: DatasetJob, settings: Settings, old: Any, schema: Any, span: _Span) -> _Parts:
+def _parts(job: DatasetJob, settings: Settings, old: Any, schema: Any, span: Span) -> _Parts:
     features = tables.feature_columns(schema.names, settings.model)
-    journal = _journal_rows(job, settings, schema, features, span)
+    journal = new_rows(job, settings, schema, features, span)
     start = 0
     if job.spec is not None and job.verdict_kind in HARM:
         start = first_changed_row(journal, settings.model.task, job.spec.version)
@@ -178,63 +168,13 @@ def _old_rows(job: DatasetJob, original: Any | None) -> Any | None:
     )
 
 
-def _journal_rows(
-    job: DatasetJob, settings: Settings, schema: Any, features: tuple[str, ...], span: _Span
-) -> Any:
-    """Matured labelled rows of the span, in time order, the newest max_rows."""
-    model = settings.model
-    names = features if job.spec is None else job.spec.names
-    if job.spec is not None:
-        require_inputs(settings.journal, names, features)
-    journal = Journal(settings.journal_path, model.name, model.task)
-    window = journal.window(span.read_from, span.end, names, also=[KEY])
-    window = with_inputs(window, names)
-    if names != features and len(names) == len(features):
-        # A tensor's elements without names of their own are the training data's columns in order.
-        renamed = dict(zip(names, features, strict=True))
-        window = window.rename_columns([renamed.get(name, name) for name in window.column_names])
-    # What was labelled only after the last training set was built is new as well.
-    new = pc.less_equal(window[LABEL_TIME], span.until)
-    if span.since is not None:
-        late = pc.greater(window[LABEL_TIME], span.since)
-        new = pc.and_kleene(new, pc.or_kleene(pc.greater_equal(window[TIME], span.start), late))
-    window = window.filter(new)
-    classes = model.classes or (job.spec.classes if job.spec else ())
-    rows = labelled_rows(window, schema, model.target, classes)
-    left_out = len(window) - window[LABEL].null_count - len(rows)
-    if left_out:
-        logger.warning("%s labels are no values of %s and were left out", left_out, model.target)
-    return rows[max(0, len(rows) - settings.retrain.max_rows) :]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Span:
-    """The time of the rows that are new: start <= time < end, labelled until `until`."""
-
-    since: datetime | None  # up to when earlier training sets looked; None: there was none
-    until: datetime
-    start: datetime
-    end: datetime
-    read_from: datetime  # earlier than start: labels come late
-
-    @property
-    def looked_until_us(self) -> int | None:
-        return None if self.until == EPOCH else (self.until - EPOCH) // MICROSECOND
-
-
-def _span(job: DatasetJob, settings: Settings, clock: Callable[[], datetime]) -> _Span:
+def _span(job: DatasetJob, settings: Settings, clock: Callable[[], datetime]) -> Span:
     if job.spec is None:  # a first version has seen no traffic of its own
-        return _Span(since=None, until=EPOCH, start=EPOCH, end=EPOCH, read_from=EPOCH)
-    delay = settings.monitor.label_delay
+        return NOTHING
     until = clock() if job.until_us is None else _moment(job.until_us)
-    end = until - delay + MICROSECOND
     since_us = _used_before(job).until_us if job.since_us is None else job.since_us
-    if since_us is None:
-        return _Span(since=None, until=until, start=EPOCH, end=end, read_from=EPOCH)
-    since = _moment(since_us)
-    start = since - delay + MICROSECOND
-    read_from = start - LATE * settings.monitor.window
-    return _Span(since=since, until=until, start=start, end=end, read_from=read_from)
+    since = None if since_us is None else _moment(since_us)
+    return span_of(since, until, settings.monitor.label_delay)
 
 
 def _used_before(job: DatasetJob) -> _Used:

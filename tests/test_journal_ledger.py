@@ -7,10 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from journal_kit import NOON, at, label, open_journal, open_writer, tensor_rows
+from journal_kit import (
+    NOON,
+    SteppingClock,
+    at,
+    label,
+    open_journal,
+    open_writer,
+    tensor_rows,
+)
 
 from homeostat.journal.encoding import microseconds
 from homeostat.journal.ledger import Ledger, estimated, summary
+from homeostat.journal.recording import Recording
 
 DAY = 86_400
 HOUR_US = 3_600_000_000
@@ -28,8 +37,10 @@ def of_rows(times: list[datetime], labelled: list[datetime | None], now: datetim
 
 def test_ledger_of_a_log(tmp_path: Path) -> None:
     """Days with their shares, the delay of first labels, and when a window will be mature."""
-    writer = open_writer(tmp_path)
+    clock = SteppingClock()
+    writer = open_writer(tmp_path, clock=clock)
     for day in (3, 2, 1, 0):
+        clock.now = days_ago(day) + timedelta(hours=1)
         ids = [f"day{day}-{n}" for n in range(10)]
         writer.append(tensor_rows(ids, days_ago(day)))
         come = [each for n, each in enumerate(ids) if n < 5 and day]
@@ -52,6 +63,33 @@ def test_ledger_of_a_log(tmp_path: Path) -> None:
     assert found.mature_at(NOON) == NOON + timedelta(hours=2)
     assert journal.ledger(NOON + timedelta(hours=1), days=2).rows == 20
     assert journal.ledger(NOON, label="liked").labelled == 0
+
+
+def test_label_is_as_late_as_it_arrived(tmp_path: Path) -> None:
+    """A nightly import gives labels times of their own: they were not there before the night."""
+    writer = open_writer(tmp_path)
+    ids = [f"row-{n}" for n in range(10)]
+    writer.append(tensor_rows(ids, days_ago(3)))
+    writer.close()
+    own = [label(each, "7", days_ago(3) + timedelta(minutes=5)) for each in ids]
+    open_journal(tmp_path).add_labels(own, writer_id="night", now=days_ago(2.5))
+    found = open_journal(tmp_path).ledger(NOON)
+    assert found.mature_after == timedelta(hours=12)
+    assert open_journal(tmp_path).ledger(days_ago(2.6)).labelled == 0
+
+
+def test_large_sampled_logs_are_looked_at_in_full_number(tmp_path: Path) -> None:
+    """Which rows are logged and which are looked at is decided by the same number of an id: of a
+    log of half the rows, a quarter is an eighth of all ids."""
+    writer = open_writer(tmp_path, recording=Recording(sample=0.5))
+    ids = [f"row-{n}" for n in range(4000)]
+    writer.append(tensor_rows(ids, days_ago(1)))
+    writer.label([label(each, "7", days_ago(0.5)) for each in ids[:2000]])
+    writer.close()
+    found = open_journal(tmp_path).ledger(NOON + timedelta(hours=1), rows=500)
+    assert found.sampled == pytest.approx(0.25, rel=0.1)
+    assert 400 < found.rows < 600
+    assert found.ever == pytest.approx(0.5, abs=0.08)
 
 
 def test_rows_without_a_label_are_not_rows_that_never_get_one() -> None:
@@ -99,7 +137,7 @@ def test_large_logs_are_sampled_by_id(tmp_path: Path) -> None:
     writer.append(tensor_rows(ids, days_ago(1)))
     writer.label([label(each, "7", days_ago(0.5)) for each in ids[:1000]])
     writer.close()
-    found = open_journal(tmp_path).ledger(NOON, rows=500)
+    found = open_journal(tmp_path).ledger(NOON + timedelta(hours=1), rows=500)
     assert found.sampled == pytest.approx(0.25)
     assert 400 < found.rows < 600
     assert found.ever == pytest.approx(0.5, abs=0.08)

@@ -222,7 +222,7 @@ def test_the_next_training_set_adds_what_is_new(project: Settings, tmp_path: Pat
     assert (first.new_rows, first.holdout_rows) == (150, 100)
     journal = Journal(project.journal_path, "digits", Task.CLASSIFICATION)
     late = [label(i, truth[i], timedelta(seconds=400)) for i in range(50)]
-    journal.add_labels(late, writer_id="import")
+    journal.add_labels(late, writer_id="import", now=START + timedelta(seconds=450))
     second = spec_of(
         project,
         tmp_path / "2",
@@ -233,6 +233,23 @@ def test_the_next_training_set_adds_what_is_new(project: Settings, tmp_path: Pat
         result = build(replace(second, since_us=since))
         assert result.new_rows + result.holdout_rows == 300 + 50
         assert result.train_rows == 800 + 250 + result.new_rows
+
+
+def test_labels_imported_at_night_are_new_the_day_after(project: Settings, tmp_path: Path) -> None:
+    """A label counts from when it was known: its own time, minutes after its row, was long over
+    when it came, and its row is older than any window."""
+    truth = MEANINGS[TRAFFIC]
+    log_traffic(project, truth, truth, unlabelled=50)
+    day = 86_400
+    first = build(spec_of(project, tmp_path / "1", until_us=at(10 * day)))
+    assert first.new_rows + first.holdout_rows == 550
+    journal = Journal(project.journal_path, "digits", Task.CLASSIFICATION)
+    own = [label(i, truth[i], timedelta(seconds=300)) for i in range(50)]
+    journal.add_labels(own, writer_id="import", now=START + timedelta(days=10.5))
+    again = build(spec_of(project, tmp_path / "2", since_us=at(10 * day), until_us=at(10.2 * day)))
+    assert again.new_rows + again.holdout_rows == 0
+    second = build(spec_of(project, tmp_path / "3", since_us=at(10 * day), until_us=at(11 * day)))
+    assert second.new_rows + second.holdout_rows == 50
 
 
 def test_labels_that_have_not_matured_wait(project: Settings, tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from homeostat import columns as names
 from homeostat.journal import rows
-from homeostat.journal.arrays import TIME
 from homeostat.journal.bounds import INSTANT, Bound, Clause, exactly
+from homeostat.journal.encoding import LABEL_SCHEMA
 from homeostat.journal.model_log import ModelLog, text_range
 from homeostat.journal.sampling import shares_of
 from homeostat.journal.selection import unmatched
@@ -23,30 +23,64 @@ from homeostat.journal.snapshot import Snapshot
 CLOCKS = timedelta(hours=1)  # how far the clocks of two machines may be apart
 DECIDING = ("time", "received", "ordinal")  # which of an id's labels is the newest
 TOGETHER = 500_000  # ids compared at once
+READ = ["prediction_id", "value", *DECIDING]
 
+JOINED = ["value", "time", "known"]
 _EARLIEST = datetime(1, 1, 2, tzinfo=UTC)
 
 
 def newest_labels(given: Snapshot | None, found: Any, *, name: str) -> Any:
-    """For rows in time order, one row each: `value` and `time` of its newest label, null where none
-    came.
+    """For rows in time order, one row each: `value` and `time` of its newest label, and since when
+    it was `known`; null where none came.
 
     A label that came, and is, older than its row by more than clocks differ belongs to an older
     row of the same id. So only labels since the first row are read, and of these only the ids
     between the first and the last: where ids hold their time, that is the window's own.
     """
     ids = rows.combined(found["prediction_id"])
-    if given is None or not len(ids):
-        nulls = [pa.nulls(len(ids), pa.string()), pa.nulls(len(ids), TIME)]
-        return pa.table(nulls, names=["value", "time"])
-    times = rows.integers(found["time"])
+    labels = labels_of(given, ids, found["time"], name=name) if given and len(ids) else no_labels()
+    return joined(found, labels)
+
+
+def no_labels() -> Any:
+    return LABEL_SCHEMA.empty_table().select(READ)
+
+
+def joined(found: Any, labels: Any) -> Any:
+    """The newest of some labels for each row, as `newest_labels` gives it."""
+    ids, times = rows.combined(found["prediction_id"]), rows.integers(found["time"])
+    chosen = labels.take(_newest_positions(ids, times, labels))
+    return pa.table([chosen["value"], chosen["time"], known_since(chosen)], names=JOINED)
+
+
+def labels_of(given: Snapshot, ids: Any, times: Any, *, name: str) -> Any:
+    """All labels that may belong to rows with these ids and times: only they are held, and those
+    read at once."""
     within = [
-        *arrived_since(rows.moment(times[0])),
+        *arrived_since(rows.moment(rows.integers(times).min())),
         exactly("name", name),
         (Bound("prediction_id", *text_range(ids)),),
     ]
-    labels = given.read(["prediction_id", "value", *DECIDING], within)
-    return labels.select(["value", "time"]).take(_newest_positions(ids, times, labels))
+    mine, waiting, count = [no_labels()], [no_labels()], 0
+    for part in given.stream(READ, within):
+        waiting.append(part.select(READ))
+        count += part.num_rows
+        if count >= TOGETHER:
+            mine.append(with_id(pa.concat_tables(waiting), ids))
+            waiting, count = [no_labels()], 0
+    return pa.concat_tables([*mine, with_id(pa.concat_tables(waiting), ids)]).combine_chunks()
+
+
+def known_since(labels: Any) -> Any:
+    """A label with a time of its own may arrive long after it, and one with a wrong clock's before
+    it: it is known when both are over."""
+    arrived_later = pc.greater(labels["received"], labels["time"])
+    return pc.if_else(arrived_later, labels["received"], labels["time"])
+
+
+def with_id(found: Any, ids: Any) -> Any:
+    """The rows that have one of the ids."""
+    return found.filter(pc.is_in(found["prediction_id"], value_set=ids))
 
 
 def outcomes(log: ModelLog, name: str, start: datetime, end: datetime, *, history: bool) -> Any:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from homeostat.journal.bounds import during, exactly
 from homeostat.journal.encoding import microseconds
-from homeostat.journal.label_join import arrived_since
+from homeostat.journal.label_join import arrived_since, known_since
 from homeostat.journal.model_log import ModelLog
 from homeostat.journal.quarantine import NOTHING
 from homeostat.journal.request import Request
@@ -55,7 +55,8 @@ class DelayQuantile:
 
 @dataclass(frozen=True, kw_only=True)
 class Ledger:
-    """What is known of a label's delay: its own time minus its prediction's."""
+    """What is known of a label's delay: from its prediction to when it was known here, which is its
+    own time or that of its arrival, whichever is later."""
 
     label: str
     until: datetime  # what is counted was there at this time
@@ -97,9 +98,11 @@ def ledger(log: ModelLog, now: datetime, *, days: int, name: str, rows: int) -> 
     if predictions is None:
         return summary(_none(), _none(), now=now, name=name, sampled=1.0)
     rate = _rate(predictions, start, rows)
-    found = _sample(predictions, start, now, rate)
+    # rows were logged by the same number of their ids: of these, the rate is that much lower
+    below = rate / predictions.largest_weight(start)
+    found = _sample(predictions, start, now, below)
     ids = combined(found["prediction_id"])
-    labelled = _first_labels(log, ids, start, now, name, rate)
+    labelled = _first_labels(log, ids, start, now, name, below)
     return summary(integers(found["time"]), labelled, now=now, name=name, sampled=rate)
 
 
@@ -154,12 +157,12 @@ def _rate(predictions: Snapshot, start: datetime, most: int) -> float:
     return min(1.0, most / count) if count else 1.0
 
 
-def _sample(predictions: Snapshot, start: datetime, end: datetime, rate: float) -> Any:
+def _sample(predictions: Snapshot, start: datetime, end: datetime, below: float) -> Any:
     """The newest row of each id in the sample, in time order."""
     request = Request(features=(), quarantined=True)
     where, light = request.row_filter(predictions.schema), request.light(predictions.schema)
     parts = [
-        part.filter(pa.array(shares_of(combined(part["prediction_id"])) < rate))
+        part.filter(pa.array(shares_of(combined(part["prediction_id"])) < below))
         for part in predictions.stream(light, during(start, end), where)
     ]
     found = pa.concat_tables(parts) if parts else predictions.read(light, during(end, end))
@@ -168,9 +171,9 @@ def _sample(predictions: Snapshot, start: datetime, end: datetime, rate: float) 
 
 
 def _first_labels(
-    log: ModelLog, ids: Any, start: datetime, now: datetime, name: str, rate: float
+    log: ModelLog, ids: Any, start: datetime, now: datetime, name: str, below: float
 ) -> NDArray[np.int64]:
-    """When the first label of each id came, by its own time; -1 for none until now."""
+    """When the first label of each id was known; -1 for none until now."""
     never = np.iinfo(np.int64).max
     first = np.full(len(ids), never, dtype=np.int64)
     given = log.given_labels()
@@ -178,14 +181,14 @@ def _first_labels(
         return np.full(len(ids), -1, dtype=np.int64)
     within = [*arrived_since(start), exactly("name", name)]
     parts = []
-    for part in given.stream(["prediction_id", "time"], within):
-        mine = shares_of(combined(part["prediction_id"])) < rate
+    for part in given.stream(["prediction_id", "time", "received"], within):
+        mine = shares_of(combined(part["prediction_id"])) < below
         parts.append(part if mine.all() else part.filter(pa.array(mine)))
     if parts:
         came = pa.concat_tables(parts)
         places = integers(pc.index_in(combined(came["prediction_id"]), value_set=ids).fill_null(-1))
         known = places >= 0
-        np.minimum.at(first, places[known], integers(came["time"])[known])
+        np.minimum.at(first, places[known], integers(known_since(came))[known])
     return np.where(first <= microseconds(now), first, -1)
 
 

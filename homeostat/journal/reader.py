@@ -9,7 +9,16 @@ from typing import Any
 import pyarrow as pa
 
 from homeostat import columns as names
-from homeostat.journal import acceptance, batches, label_join, ledger, quarantine, tables, windows
+from homeostat.journal import (
+    acceptance,
+    batches,
+    label_arrivals,
+    label_join,
+    ledger,
+    quarantine,
+    tables,
+    windows,
+)
 from homeostat.journal.bounds import Bound
 from homeostat.journal.encoding import encode_labels, microseconds
 from homeostat.journal.ledger import Ledger
@@ -56,9 +65,9 @@ class Journal:
 
         Columns: the features under their own names, then those of homeostat.columns; of these
         probabilities and embedding only with `embedding`, the role where `roles` are given, the
-        weight with `weights`, and KEY or DESCRIPTORS where named in `also`. A tensor's features
-        are told apart by their order, so name all of them; InputError where a tensor has another
-        number of features.
+        weight with `weights`, and KEY, DESCRIPTORS or LABEL_KNOWN where named in `also`. A tensor's
+        features are told apart by their order, so name all of them; InputError where a tensor has
+        another number of features.
 
         Without `roles`, every role but "shadow": a shadow's rows share their ids with the
         champion's. `where` is a slice: values allowed, by feature. With `limit`, the newest so many
@@ -112,8 +121,10 @@ class Journal:
         """The rows of `window` as pyarrow.RecordBatches of at most `rows`, for windows larger than
         memory: the same columns, in the same time order.
 
-        Held at once are eight bytes for each row of the window (which ids come twice) and the row
-        groups whose times overlap: a few of them in a table that upkeep looks after. A file that
+        Held at once are eight bytes for each row of the window (which ids come twice), the row
+        groups whose times overlap (a few of them in a table that upkeep looks after), and the
+        labels of a batch; where ids are the callers' own, the ids, times and labels of some million
+        rows at a time, for which the labels since then are read once. A file that
         is deleted meanwhile is no trouble; rows that are committed meanwhile may be missing.
         """
         request = _request(
@@ -180,6 +191,11 @@ class Journal:
         """How many ids have a label but no prediction (yet), apart from those that sampling left
         out; with `since`, of labels that came, or are, newer."""
         return again(lambda: label_join.pending(self._log, name=label, since=since))
+
+    def oldest_labelled(self, since: datetime, *, label: str = LABEL) -> datetime | None:
+        """The time of the oldest row with a label that was known only after `since`: so far back
+        reaches what is newly labelled. None where nothing is."""
+        return again(lambda: label_arrivals.oldest_labelled(self._log, name=label, since=since))
 
     def newest_time(self) -> datetime | None:
         """Of the newest row; None for an empty log."""

@@ -33,7 +33,7 @@ class Request:
     versions: tuple[str, ...] = ()  # empty: every version
     roles: tuple[str, ...] = ()  # empty: every role but shadow
     where: Mapping[str, Collection[Any]] = field(default_factory=dict)  # feature: allowed values
-    more: tuple[str, ...] = ()  # columns of MORE beside those that every window has
+    more: tuple[str, ...] = ()  # of MORE, or LABEL_KNOWN, beside what every window has
     quarantined: bool = False
     weights: bool = False  # every row with its weight, instead of rows that stand for equally many
     label: str = LABEL
@@ -46,7 +46,7 @@ class Request:
     def full(self, schema: Any) -> list[str]:
         """And those that are read of them."""
         inputs = self._inputs(schema, [*self.features, *self.where])
-        more = [MORE[name] for name in self.more]
+        more = [MORE[name] for name in self.more if name != names.LABEL_KNOWN]
         return list(dict.fromkeys([*SELECTING, "prediction", *more, *inputs]))
 
     def row_filter(self, schema: Any) -> Any | None:

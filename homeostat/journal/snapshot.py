@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 
 from homeostat.errors import JournalUnavailable
 from homeostat.journal import storage
-from homeostat.journal.bounds import Clause, file_mask, row_filter
+from homeostat.journal.arrays import TIME
+from homeostat.journal.bounds import ROUNDED, Clause, file_mask, row_filter
 from homeostat.journal.tables import TableRef, open_table, reaching
 
 T = TypeVar("T")
@@ -124,6 +125,17 @@ class Snapshot:
         if name not in self.statistics.column_names or self.statistics[name].null_count:
             return None
         return pc.min(self.statistics[name]).as_py()
+
+    def largest_weight(self, since: datetime) -> float:
+        """Of the files with rows since then, as far as the statistics tell; 1 where they do not."""
+        found = self.statistics
+        if "max.weight" not in found.column_names:
+            return 1.0
+        if "max.time" in found.column_names:
+            # statistics cut times to milliseconds
+            there = pc.greater_equal(found["max.time"], pa.scalar(since - ROUNDED, TIME))
+            found = found.filter(there.fill_null(True))
+        return max(1.0, pc.max(found["max.weight"]).as_py() or 1.0)
 
     def _filter(self, within: Sequence[Clause], where: Any | None) -> Any | None:
         condition = row_filter(within, self.names)

@@ -12,7 +12,7 @@ import pyarrow as pa
 from homeostat import columns as names
 from homeostat.journal import quarantine
 from homeostat.journal.bounds import Clause, during
-from homeostat.journal.label_join import newest_labels
+from homeostat.journal.label_join import joined, newest_labels
 from homeostat.journal.model_log import ModelLog, text_range
 from homeostat.journal.quarantine import NOTHING, Aside
 from homeostat.journal.request import MORE, Request
@@ -101,10 +101,13 @@ class Reader:
             return NOTHING
         return quarantine.standing(self.log.store, self.log.quarantine, least, most)
 
-    def frame(self, found: Any) -> Any:
-        """Rows in time order as readers get them, with their labels."""
+    def frame(self, found: Any, held: Any | None = None) -> Any:
+        """Rows in time order as readers get them, with their labels: those held, or the table's."""
         found = found.combine_chunks()
-        labels = newest_labels(self.log.given_labels(), found, name=self.request.label)
+        if held is None:
+            labels = newest_labels(self.log.given_labels(), found, name=self.request.label)
+        else:
+            labels = joined(found, held)
         known = {
             names.PREDICTION_ID: found["prediction_id"],
             names.TIME: found["time"],
@@ -113,10 +116,12 @@ class Reader:
             names.LABEL: label_values(labels["value"], self.log.task),
             names.LABEL_TIME: labels["time"],
         }
-        known |= {name: self._more(found, name) for name in self.request.more}
+        known |= {name: self._more(found, labels, name) for name in self.request.more}
         inputs = feature_columns(found, self.request.features, self.schema)
         return pa.table([*inputs, *known.values()], names=[*self.request.features, *known])
 
-    def _more(self, found: Any, name: str) -> Any:
+    def _more(self, found: Any, labels: Any, name: str) -> Any:
+        if name == names.LABEL_KNOWN:
+            return labels["known"]
         column = found[MORE[name]]
         return column.fill_null(1.0) if name == names.WEIGHT else column
