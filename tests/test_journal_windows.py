@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -295,3 +296,23 @@ def test_batches_of_nothing_are_none(tmp_path: Path) -> None:
     writer.append(tensor_rows(["a"]))
     writer.close()
     assert list(journal.batches(at(100), at(100) + timedelta(days=1), PIXELS)) == []
+
+
+def test_labels_of_callers_ids_are_read_once_for_many_batches(tmp_path: Path) -> None:
+    """Ids that say nothing of their time: labels are not looked through for each batch, so that
+    the later ones have theirs though the table is gone."""
+    writer = open_writer(tmp_path)
+    ids = [f"{n * 7919 % 600:03}" for n in range(600)]
+    for first in range(0, 600, 50):
+        writer.append(tensor_rows(ids[first : first + 50], at(first)))
+        writer.flush()
+    writer.label([label(each, each, at(700)) for each in ids if each != ids[3]])
+    writer.close()
+    journal = open_journal(tmp_path)
+    whole = journal.window(*EVER, PIXELS)
+    batches = journal.batches(*EVER, PIXELS, rows=50)
+    first_batch = next(batches)
+    shutil.rmtree(tmp_path / "journal/digits/labels")
+    found = pa.Table.from_batches([first_batch, *batches])
+    assert found.to_pylist() == whole.to_pylist()
+    assert found["_label"].null_count == 1

@@ -14,15 +14,17 @@ from numpy.typing import NDArray
 
 from homeostat.errors import JournalUnavailable
 from homeostat.journal.bounds import Clause, during
-from homeostat.journal.model_log import ModelLog, text_range
+from homeostat.journal.label_join import labels_of, no_labels
+from homeostat.journal.model_log import ModelLog, of_version_7, text_range
 from homeostat.journal.quarantine import Aside
 from homeostat.journal.request import Request
-from homeostat.journal.rows import integers, moment
+from homeostat.journal.rows import combined, integers, moment
 from homeostat.journal.sampling import shares_of
 from homeostat.journal.selection import newest_per_id, row_keys, thinned, weights_of
 from homeostat.journal.snapshot import Piece, Snapshot, vanished
 from homeostat.journal.windows import Reader
 
+LABELLED_AT_ONCE = 1_000_000  # rows whose labels are looked for together
 LAST = int(np.iinfo(np.int64).max)
 END = Piece(fragment=None, least=LAST)
 
@@ -59,8 +61,11 @@ def _tables(
     pieces = predictions.pieces(within)
     marks = [piece.least for piece in (*pieces[1:], END)]
     waiting: list[Any] = []
-    count = 0
-    for piece, mark in zip(pieces, marks, strict=False):
+    count = covered = 0
+    held: Any | None = None
+    for at, (piece, mark) in enumerate(zip(pieces, marks, strict=False)):
+        if not index.ours and at >= covered:
+            held, covered = _labels_ahead(reader, predictions, pieces, at, waiting, within)
         found = _wanted(reader, predictions, piece, within)
         found = found.take(pa.array(_kept(found, index, aside, request)))
         waiting.append(found)
@@ -73,9 +78,34 @@ def _tables(
         ready = int(np.searchsorted(integers(together["time"])[order], mark))
         if not ready or (ready < rows and mark != LAST):
             continue
-        yield reader.frame(together.take(pa.array(order[:ready]))), mark
+        yield reader.frame(together.take(pa.array(order[:ready])), held), mark
         waiting = [together.take(pa.array(order[ready:]))]
         count = len(order) - ready
+
+
+def _labels_ahead(
+    reader: Reader,
+    predictions: Snapshot,
+    pieces: list[Piece],
+    at: int,
+    waiting: list[Any],
+    within: Any,
+) -> tuple[Any, int]:
+    """The labels of the rows that wait and of those in the next pieces, and which piece comes after
+    these. Ids of the callers' own say nothing of their time: to find a frame's labels takes a look
+    at all of them, so it is done for many frames at once."""
+    light, count = [part.select(["prediction_id", "time"]) for part in waiting], 0
+    while at < len(pieces) and count < LABELLED_AT_ONCE:
+        found = predictions.read_piece(pieces[at], ["prediction_id", "time"], within, None)
+        light.append(found)
+        count += found.num_rows
+        at += 1
+    rows = pa.concat_tables(light)
+    given = reader.log.given_labels()
+    if given is None or not rows.num_rows:
+        return no_labels(), at
+    ids = combined(rows["prediction_id"]).unique()
+    return labels_of(given, ids, rows["time"], name=reader.request.label), at
 
 
 @dataclass(frozen=True)
@@ -87,17 +117,19 @@ class _Index:
     weight: float
     least: str  # ids
     most: str
+    ours: bool  # all ids are of version 7: they sort by time
 
 
 def _index(predictions: Snapshot, request: Request, within: tuple[Clause, ...]) -> _Index:
     """In two passes over the light columns: a number for each id finds those that may be there
     twice, and only these are looked at as what they are."""
-    hashes, weight = [np.zeros(0)], 1.0
+    hashes, weight, ours = [np.zeros(0)], 1.0, True
     extremes: list[str] = []
     for part in _light(predictions, request, within):
         keys = row_keys(part)
         hashes.append(shares_of(keys))
         weight = max(weight, float(weights_of(part).max()))
+        ours = ours and of_version_7(part["prediction_id"])
         extremes += text_range(part["prediction_id"])
         extremes = [min(extremes), max(extremes)]
     twice = _twice(np.concatenate(hashes))
@@ -109,10 +141,10 @@ def _index(predictions: Snapshot, request: Request, within: tuple[Clause, ...]) 
             found.append(part.filter(pa.array(mask)))
     if not found:
         empty = pa.nulls(0, pa.string())
-        return _Index(empty, np.zeros(0, np.int64), weight, least, most)
+        return _Index(empty, np.zeros(0, np.int64), weight, least, most, ours)
     doubtful = pa.concat_tables(found).combine_chunks()
     winners = doubtful.take(pa.array(newest_per_id(doubtful)))
-    return _Index(row_keys(winners), integers(winners["time"]), weight, least, most)
+    return _Index(row_keys(winners), integers(winners["time"]), weight, least, most, ours)
 
 
 def _light(predictions: Snapshot, request: Request, within: tuple[Clause, ...]) -> Iterator[Any]:

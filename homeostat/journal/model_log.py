@@ -37,6 +37,17 @@ def of_model(store: Store, url: str, model: str, task: Task) -> ModelLog:
     )
 
 
+def of_version_7(ids: Any) -> bool:
+    """Whether all of some ids are UUIDs of version 7, as the server gives them."""
+    import pyarrow.compute as pc
+
+    ours = pc.and_(
+        pc.equal(pc.binary_length(ids), 36),
+        pc.equal(pc.utf8_slice_codeunits(ids, 14, 15), "7"),
+    )
+    return pc.all(ours).as_py() is not False
+
+
 def text_range(ids: Any) -> tuple[str, str]:
     """The first and the last of some ids as text; two that nothing is between where there are none.
 
