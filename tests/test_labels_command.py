@@ -10,7 +10,7 @@ from pathlib import Path
 import project_kit as kit
 import pytest
 import serving_kit
-from journal_kit import label, open_writer, tensor_rows
+from journal_kit import SteppingClock, label, open_writer, tensor_rows
 
 from homeostat.client import Client
 from homeostat.errors import InputError
@@ -28,14 +28,17 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ledger")
     settings = 'home = "."\n[model]\nname = "digits"\n[monitor]\nlabel_delay = "30m"\n'
     (folder / "homeostat.toml").write_text(settings)
-    writer = open_writer(folder)
+    clock = SteppingClock(NOW - timedelta(days=5))
+    writer = open_writer(folder, clock=clock)
     for days in (4, 3, 2, 0):
         time = NOW - timedelta(days=days, minutes=5)
         ids = [f"{days}-{number}" for number in range(10)]
         writer.append(tensor_rows(ids, time))
         if days:
             later = time + timedelta(hours=1)
+            clock.now = later - timedelta(minutes=1)  # they arrive when they are known
             writer.label([label(each, "7", later) for each in ids[: 10 - days]])
+    clock.now = NOW - timedelta(minutes=1)
     writer.label([label("alone", "7", NOW)])
     writer.close()
     return folder
