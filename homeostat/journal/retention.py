@@ -19,7 +19,7 @@ from homeostat.errors import Conflict
 from homeostat.journal import storage
 from homeostat.journal.deletion import delete, drop_days, timestamp
 from homeostat.journal.files import TableFile, files_in
-from homeostat.journal.scan import column
+from homeostat.journal.snapshot import open_snapshot
 from homeostat.journal.tables import TableRef, open_table, reaching
 
 CLOCKS = timedelta(days=1)  # a label's day may come before its prediction's, by two clocks
@@ -166,7 +166,8 @@ def _expire_quarantine(table: TableRef, before: datetime) -> None:
     gone = f"time < {moment}"
     if any(field.name == "end" for field in handle.schema().fields):
         gone += f' AND ("end" IS NULL OR "end" < {moment})'
-    oldest = pc.min(column(table, "time")).as_py()
+    snapshot = open_snapshot(table)
+    oldest = None if snapshot is None else pc.min(snapshot.read(["time"])["time"]).as_py()
     if oldest is not None and oldest < before:
         delete(table, gone)
 
