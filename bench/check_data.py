@@ -16,7 +16,7 @@ import pandas as pd
 from homeostat import settings
 from homeostat.columns import PREDICTION
 from homeostat.jobs import SPEC, CheckJob
-from homeostat.journal.batch import PredictionBatch
+from homeostat.journal.encoding.batch import PredictionBatch
 from homeostat.journal.writer import JournalWriter
 from homeostat.records import Feature, FeatureKind, ModelSpec, Task, Window, to_json
 

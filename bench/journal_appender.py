@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from homeostat.identifiers import uuid7_batch
-from homeostat.journal import tables
-from homeostat.journal.batch import PredictionBatch
-from homeostat.journal.limits import Limits
+from homeostat.journal.delta import tables
+from homeostat.journal.encoding.batch import PredictionBatch
+from homeostat.journal.spooling.limits import Limits
 from homeostat.journal.writer import JournalWriter
 from homeostat.records import Task
 

@@ -12,13 +12,13 @@ import numpy as np
 import pyarrow as pa
 
 from homeostat.identifiers import uuid7
-from homeostat.journal import tables
-from homeostat.journal.arrays import FLOATS, TIME
-from homeostat.journal.commits import commit
-from homeostat.journal.compaction import compact
-from homeostat.journal.encoding import column_of, microseconds
+from homeostat.journal.delta import tables
+from homeostat.journal.delta.commits import commit
+from homeostat.journal.delta.tables import TableRef
+from homeostat.journal.encoding.arrays import FLOATS, TIME
+from homeostat.journal.encoding.schema import column_of, microseconds
+from homeostat.journal.keeping.compaction import compact
 from homeostat.journal.reader import Journal
-from homeostat.journal.tables import TableRef
 from homeostat.records import Task
 
 MODEL = "wide"

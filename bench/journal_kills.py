@@ -17,8 +17,9 @@ from bench.options import Options, Steps
 from bench.processes import ROOT, environment, python
 from bench.results import Findings, Table
 from bench.watching import CREATED, DELETED, happened, watched
-from homeostat.journal import commits, segments, tables
-from homeostat.journal.tables import TableRef
+from homeostat.journal.delta import commits, tables
+from homeostat.journal.delta.tables import TableRef
+from homeostat.journal.spooling import segments
 from homeostat.records import Task
 
 PACKAGES = ("deltalake", "pyarrow", "numpy")

@@ -17,13 +17,13 @@ import pyarrow as pa
 from bench.options import Options, Steps
 from bench.results import Findings, Table
 from homeostat.identifiers import uuid7
-from homeostat.journal import tables
-from homeostat.journal.arrays import TIME
-from homeostat.journal.commits import commit
-from homeostat.journal.compaction import compact
-from homeostat.journal.encoding import column_of, microseconds
-from homeostat.journal.ledger import Ledger
+from homeostat.journal.delta import tables
+from homeostat.journal.delta.commits import commit
+from homeostat.journal.encoding.arrays import TIME
+from homeostat.journal.encoding.schema import column_of, microseconds
+from homeostat.journal.keeping.compaction import compact
 from homeostat.journal.reader import Journal
+from homeostat.journal.reading.ledger import Ledger
 from homeostat.records import Task
 
 PACKAGES = ("deltalake", "pyarrow", "pandas")

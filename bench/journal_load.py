@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from homeostat.identifiers import uuid7_batch
-from homeostat.journal.batch import PredictionBatch
-from homeostat.journal.encoding import microseconds
-from homeostat.journal.limits import Limits
+from homeostat.journal.encoding.batch import PredictionBatch
+from homeostat.journal.encoding.schema import microseconds
+from homeostat.journal.spooling.limits import Limits
 from homeostat.journal.writer import JournalWriter
 from homeostat.records import Label, Task
 

@@ -20,7 +20,7 @@ from bench.journal_hours import BEGIN, DAY, FEATURES, Days, Shape
 from bench.options import Options, Steps
 from bench.processes import ROOT, Cost, environment, measure, python
 from bench.results import Findings, Table
-from homeostat.journal.encoding import column_of
+from homeostat.journal.encoding.schema import column_of
 
 PACKAGES = ("deltalake", "pyarrow", "numpy")
 SIZES = (1, 30)  # days

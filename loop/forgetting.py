@@ -12,13 +12,14 @@ from pathlib import Path
 
 from homeostat.errors import JournalUnavailable
 from homeostat.identifiers import milliseconds_of
-from homeostat.journal import forget, spools, traces
-from homeostat.journal.files import Progress
-from homeostat.journal.forget import Erased, Found, Waiting, Wanted
-from homeostat.journal.hash_key import read_hash_key
-from homeostat.journal.privacy import keyed_hash
-from homeostat.journal.recording import KEY
-from homeostat.journal.upkeep import tables_of
+from homeostat.journal.delta.files import Progress
+from homeostat.journal.encoding.hash_key import read_hash_key
+from homeostat.journal.encoding.privacy import keyed_hash
+from homeostat.journal.encoding.recording import KEY
+from homeostat.journal.forgetting import forget, traces, waiting_rows
+from homeostat.journal.forgetting.forget import Erased, Found, Waiting, Wanted
+from homeostat.journal.keeping.upkeep import tables_of
+from homeostat.journal.left_spools import commit_left
 from homeostat.settings import Settings
 from homeostat.state import checks, runs
 from homeostat.state.store import State
@@ -119,7 +120,7 @@ def forget_rows(
         everything = Wanted(ids=wanted.ids | found.ids, keys=wanted.keys)
         # Once more: labels have no key, so that only now it is known which of them wait.
         _commit_spools(settings, everything, progress)
-        set_aside = spools.strip_rejected(settings.spool_path, model.name, everything)
+        set_aside = waiting_rows.strip_rejected(settings.spool_path, model.name, everything)
         # In this order: what is found by its rows goes before they do.
         reports = _remove_reports(settings, state, [*found.times, *_times_in(wanted.ids)])
         traced = _traced(settings, everything, progress)
@@ -149,10 +150,10 @@ def _commit_spools(settings: Settings, wanted: Wanted, progress: Progress) -> No
     model, spool = settings.model, settings.spool_path
     progress("committing what waits", 0, 1)
     flush_journal(settings)
-    spools.commit_left(settings.journal_path, spool, model.name, model.task)
+    commit_left(settings.journal_path, spool, model.name, model.task)
     patience = (settings.journal.commit_every + PATIENCE).total_seconds()
     until = time.monotonic() + patience
-    while left := spools.holding(spool, model.name, wanted):
+    while left := waiting_rows.holding(spool, model.name, wanted):
         if time.monotonic() > until:
             raise JournalUnavailable(
                 f"rows to be forgotten wait in {left[0].parent}, whose server has not stored them "
@@ -245,7 +246,7 @@ def _remains(
         if path.name in ("train.parquet", "holdout.parquet") and path not in told_of
     ]
     told += [f"{path} does not say whose rows it holds." for path in untraced]
-    waiting = spools.holding(settings.spool_path, settings.model.name, wanted)
+    waiting = waiting_rows.holding(settings.spool_path, settings.model.name, wanted)
     told += [f"{path} holds such rows that came meanwhile: run this again." for path in waiting]
     tables = tables_of(settings.journal_path, settings.model.name, settings.model.task)
     told += [

@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from homeostat.errors import HomeostatError
-from homeostat.journal import tables
-from homeostat.journal.files import files_in
-from homeostat.journal.stats import Day, by_day, last_whole_day
+from homeostat.journal.delta import tables
+from homeostat.journal.delta.files import files_in
+from homeostat.journal.keeping.stats import Day, by_day, last_whole_day
 from homeostat.records import Task
 from homeostat.settings import Settings
 from homeostat.words import format_duration

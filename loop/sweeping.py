@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from homeostat.journal.files import Progress
+from homeostat.journal.delta.files import Progress
 
 SHORTEST = 8  # characters: a shorter text is found everywhere by chance
 MOST = 100  # texts; with more, a sweep takes longer than it is worth

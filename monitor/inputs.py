@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from homeostat import columns
-from homeostat.journal.descriptors import DESCRIPTORS, describe
+from homeostat.journal.encoding.descriptors import DESCRIPTORS, describe
 from homeostat.journal.reader import Journal
 from homeostat.records import Feature, FeatureKind, ModelSpec, Window
 from homeostat.settings import JournalSettings

@@ -112,7 +112,7 @@ def _write_reference(rows: pd.DataFrame, path: Path, names: Sequence[str], check
     which rows they are."""
     import pyarrow as pa
 
-    from homeostat.journal.traces import write_traced
+    from homeostat.journal.forgetting.traces import write_traced
     from monitor.frames import generator, sampled
 
     kept = sampled(rows, REFERENCE_ROWS, generator(check_id))

@@ -15,7 +15,7 @@ import pyarrow as pa
 from homeostat.columns import LABEL, PREDICTION
 from homeostat.errors import JournalUnavailable, NotReady
 from homeostat.jobs import GateJob, GateResult, write_atomically
-from homeostat.journal import traces
+from homeostat.journal.forgetting import traces
 from homeostat.journal.reader import Journal
 from homeostat.model_runtime.contract import Batch, LoadedModel
 from homeostat.model_runtime.loading import load

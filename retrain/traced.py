@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from homeostat.columns import KEY, PREDICTION_ID
-from homeostat.journal import traces
+from homeostat.journal.forgetting import traces
 from retrain import tables
 
 TRACED = (PREDICTION_ID, KEY)

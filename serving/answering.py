@@ -14,7 +14,7 @@ import numpy as np
 
 from homeostat.errors import HomeostatError, InputError, JournalUnavailable, ModelError
 from homeostat.identifiers import uuid7_batch
-from homeostat.journal.batch import PredictionBatch
+from homeostat.journal.encoding.batch import PredictionBatch
 from homeostat.model_runtime.contract import Batch, LoadedModel, Outputs
 from homeostat.records import FeatureKind
 from serving.measuring import Measuring

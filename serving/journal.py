@@ -8,9 +8,9 @@ from pathlib import Path
 
 from homeostat.identifiers import uuid7
 from homeostat.jobs import write_atomically
-from homeostat.journal.hash_key import read_hash_key
-from homeostat.journal.limits import Limits
-from homeostat.journal.recording import KEY, Recording
+from homeostat.journal.encoding.hash_key import read_hash_key
+from homeostat.journal.encoding.recording import KEY, Recording
+from homeostat.journal.spooling.limits import Limits
 from homeostat.journal.writer import JournalWriter
 from homeostat.settings import JournalSettings, Settings
 

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
 from homeostat.errors import JournalUnavailable
-from homeostat.journal.room import Room
+from homeostat.journal.spooling.room import Room
 from homeostat.records import Label, Task
 from serving.labels import read_labels
 from serving.problem import Overloaded

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from homeostat.journal.batch import PredictionBatch
-from homeostat.journal.encoding import microseconds
+from homeostat.journal.encoding.batch import PredictionBatch
+from homeostat.journal.encoding.schema import microseconds
 from homeostat.journal.reader import Journal
 from homeostat.journal.writer import JournalWriter
 from homeostat.records import Label, Task

@@ -16,12 +16,12 @@ from typing import Any, Protocol
 
 from journal_kit import open_journal, open_writer
 
-from homeostat.journal.batch import PredictionBatch
-from homeostat.journal.compaction import compact
-from homeostat.journal.forget import Waiting, Wanted, erase, find
+from homeostat.journal.encoding.batch import PredictionBatch
+from homeostat.journal.forgetting.forget import Waiting, Wanted, erase, find
+from homeostat.journal.keeping.compaction import compact
+from homeostat.journal.keeping.upkeep import tables_of
 from homeostat.journal.reader import Journal
 from homeostat.journal.twin import MemoryJournal
-from homeostat.journal.upkeep import tables_of
 from homeostat.records import Label, Task
 
 SPAWNER = multiprocessing.get_context("forkserver")

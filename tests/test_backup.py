@@ -29,10 +29,11 @@ from homeostat.errors import (
     NotReady,
     SettingsError,
 )
-from homeostat.journal import table_copy, upkeep
+from homeostat.journal.delta import table_copy
+from homeostat.journal.delta.storage import filesystem
+from homeostat.journal.delta.tables import open_table
+from homeostat.journal.keeping import upkeep
 from homeostat.journal.reader import Journal
-from homeostat.journal.storage import filesystem
-from homeostat.journal.tables import open_table
 from homeostat.records import Rollout, from_json
 from homeostat.registry.cache import entry_path, verify
 from homeostat.settings import Settings

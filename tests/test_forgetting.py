@@ -10,8 +10,8 @@ import backup_kit as kit
 from journal_kit import label, open_writer, tensor_rows
 from test_journal_forget import told_of
 
-from homeostat.journal import spools
-from homeostat.journal.forget import Waiting, Wanted
+from homeostat.journal.forgetting import waiting_rows
+from homeostat.journal.forgetting.forget import Waiting, Wanted
 from homeostat.settings import Settings
 from homeostat.state.store import open_state
 from loop import forgetting
@@ -86,5 +86,5 @@ def test_what_came_while_rows_were_forgotten_is_told(tmp_path: Path) -> None:
     assert "The table labels holds 1 such rows that came meanwhile" in told
     assert ".arrows holds such rows that came meanwhile" in told
     wanted = Wanted(ids=frozenset(["secret-row"]))
-    assert spools.holding(settings.spool_path, kit.MODEL, wanted)
+    assert waiting_rows.holding(settings.spool_path, kit.MODEL, wanted)
     server.close()

@@ -27,8 +27,8 @@ from journal_kit import (
 )
 
 from homeostat.errors import JournalFull, JournalUnavailable
-from homeostat.journal.limits import Limits
-from homeostat.journal.recording import Recording
+from homeostat.journal.encoding.recording import Recording
+from homeostat.journal.spooling.limits import Limits
 from homeostat.journal.writer import JournalWriter
 
 SPOOL, MEMORY = 20_000, 10_000
@@ -38,7 +38,7 @@ WITHIN = timedelta(seconds=30)
 FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
-from homeostat.journal.limits import Limits
+from homeostat.journal.spooling.limits import Limits
 from journal_kit import open_writer, tensor_rows
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 writer = open_writer(Path(sys.argv[1]), limits=Limits(when_full="drop"))
@@ -57,7 +57,7 @@ writer.close()
 FLOOD = """
 import sys
 from pathlib import Path
-from homeostat.journal.limits import Limits
+from homeostat.journal.spooling.limits import Limits
 from journal_kit import open_writer, tensor_rows
 
 def anonymous():

@@ -19,8 +19,8 @@ from journal_kit import SteppingClock, column_rows, label, open_writer
 from test_journal_forget import told_of
 
 from homeostat.errors import Conflict
-from homeostat.journal import traces
-from homeostat.journal.recording import Recording
+from homeostat.journal.encoding.recording import Recording
+from homeostat.journal.forgetting import traces
 from homeostat.records import Action, Decision, Run, Stage, Verdict, VerdictKind, VersionRef, Window
 from homeostat.settings import Settings, load
 from homeostat.state import checks, runs

@@ -18,7 +18,8 @@ import pytest
 from deltalake import DeltaTable
 from journal_kit import label, open_writer, tensor_rows
 
-from homeostat.journal import deletion, table_log, tables
+from homeostat.journal.delta import table_log, tables
+from homeostat.journal.keeping import deletion
 from homeostat.records import Task
 
 HERE = str(Path(__file__).parent)

@@ -25,8 +25,10 @@ from journal_kit import (
 from test_journal_crash import stored
 
 from homeostat.errors import JournalUnavailable
-from homeostat.journal import compaction, forget, spools, upkeep
-from homeostat.journal.forget import Erased, Waiting, Wanted
+from homeostat.journal.forgetting import forget, waiting_rows
+from homeostat.journal.forgetting.forget import Erased, Waiting, Wanted
+from homeostat.journal.keeping import compaction, upkeep
+from homeostat.journal.left_spools import commit_left
 from homeostat.records import Task
 
 TASK = Task.CLASSIFICATION
@@ -200,15 +202,17 @@ def test_what_a_dead_writer_left_is_committed_and_what_was_rejected_is_stripped(
     living.flush()  # the next round comes in an hour
     living.append(tensor_rows(["secret-3"], keys=[SECRET]))
     url, spool = str(tmp_path / "journal"), tmp_path / "spool"
-    assert spools.commit_left(url, spool, "digits", TASK) == ("living",)
+    assert commit_left(url, spool, "digits", TASK) == ("living",)
     assert stored(tmp_path) == {"secret-1": 1, "secret-2": 1, "other-1": 2, "first": 1}
     wanted = Wanted(keys=frozenset([SECRET]))
-    assert [path.parent.name for path in spools.holding(spool, "digits", wanted)] == ["living"]
+    assert [path.parent.name for path in waiting_rows.holding(spool, "digits", wanted)] == [
+        "living"
+    ]
     living.flush()
-    assert spools.holding(spool, "digits", wanted) == ()
+    assert waiting_rows.holding(spool, "digits", wanted) == ()
     living.close()
     by_id = Wanted(ids=frozenset(["secret-1"]), keys=frozenset([SECRET]))
-    assert spools.strip_rejected(spool, "digits", by_id) == 2
+    assert waiting_rows.strip_rejected(spool, "digits", by_id) == 2
     assert told_of(spool, "secret-1") == []
     assert told_of(spool, OTHER)
 
@@ -227,7 +231,7 @@ def test_a_spool_is_let_go_of_while_the_storage_is_away(tmp_path: Path) -> None:
     away.write_text("a file where the tables' folder should be")
     tried = timedelta(seconds=0.5)
     with pytest.raises(JournalUnavailable, match=r"were not stored within 0\.5 s"):
-        spools.commit_left(str(tmp_path / "journal"), spool, "digits", TASK, within=tried)
+        commit_left(str(tmp_path / "journal"), spool, "digits", TASK, within=tried)
     away.unlink()
     again = open_writer(tmp_path, writer_id="dead")
     again.flush()

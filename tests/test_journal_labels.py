@@ -22,9 +22,9 @@ from journal_kit import (
 )
 
 from homeostat.errors import InputError
-from homeostat.journal.maturity import standing
-from homeostat.journal.recording import Recording
-from homeostat.journal.sampling import shares
+from homeostat.journal.encoding.recording import Recording
+from homeostat.journal.encoding.sampling import shares
+from homeostat.journal.reading.maturity import standing
 
 
 def labels_in(folder: Path) -> dict[str, str | None]:

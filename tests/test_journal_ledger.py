@@ -17,9 +17,9 @@ from journal_kit import (
     tensor_rows,
 )
 
-from homeostat.journal.encoding import microseconds
-from homeostat.journal.ledger import Ledger, estimated, summary
-from homeostat.journal.recording import Recording
+from homeostat.journal.encoding.recording import Recording
+from homeostat.journal.encoding.schema import microseconds
+from homeostat.journal.reading.ledger import Ledger, estimated, summary
 
 DAY = 86_400
 HOUR_US = 3_600_000_000

@@ -15,10 +15,11 @@ from journal_kit import EVER, PIXELS, at, ids_of, label, open_writer, tensor_row
 from object_store_kit import BUCKET, ObjectStore, environ_of, free_port, object_store
 
 from homeostat.errors import JournalUnavailable, SettingsError
-from homeostat.journal import forget, storage
+from homeostat.journal.delta import storage
+from homeostat.journal.forgetting import forget
+from homeostat.journal.keeping.stats import stats
+from homeostat.journal.keeping.upkeep import Keeping, tables_of, upkeep
 from homeostat.journal.reader import Journal
-from homeostat.journal.stats import stats
-from homeostat.journal.upkeep import Keeping, tables_of, upkeep
 from homeostat.journal.writer import JournalWriter
 from homeostat.records import Task
 

@@ -16,11 +16,11 @@ from hypothesis.extra import numpy as arrays
 from journal_kit import NOON, column_rows, open_writer, tensor_rows
 
 from homeostat.errors import InputError
-from homeostat.journal.batch import PredictionBatch
-from homeostat.journal.descriptors import DESCRIPTORS, describe
-from homeostat.journal.encoding import microseconds
-from homeostat.journal.privacy import keyed_hash
-from homeostat.journal.recording import Recording
+from homeostat.journal.encoding.batch import PredictionBatch
+from homeostat.journal.encoding.descriptors import DESCRIPTORS, describe
+from homeostat.journal.encoding.privacy import keyed_hash
+from homeostat.journal.encoding.recording import Recording
+from homeostat.journal.encoding.schema import microseconds
 
 SECRET = "Rumpelstilzchen"
 KEY = b"a key of thirty-two bytes, or so"

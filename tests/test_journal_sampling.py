@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from journal_kit import column_rows, open_writer, tensor_rows
 
 from homeostat.identifiers import uuid7_batch
-from homeostat.journal.recording import Recording
-from homeostat.journal.sampling import shares, shares_of
+from homeostat.journal.encoding.recording import Recording
+from homeostat.journal.encoding.sampling import shares, shares_of
 
 ids = st.lists(st.text(max_size=40), max_size=30)
 rates = st.floats(0.01, 1.0)

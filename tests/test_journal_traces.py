@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from homeostat.errors import IntegrityError
-from homeostat.journal import traces
+from homeostat.journal.forgetting import traces
 
 
 def written(folder: Path) -> Path:

@@ -29,9 +29,10 @@ from journal_kit import (
 from test_journal_crash import acknowledged, child, stored, until_killed
 
 from homeostat.errors import Conflict, JournalUnavailable
-from homeostat.journal import compaction, retention, tables, upkeep
-from homeostat.journal.files import TableFile, files_in
-from homeostat.journal.row_groups import Span, disorder, spans
+from homeostat.journal.delta import tables
+from homeostat.journal.delta.files import TableFile, files_in
+from homeostat.journal.delta.row_groups import Span, disorder, spans
+from homeostat.journal.keeping import compaction, retention, upkeep
 from homeostat.records import Task
 
 DAY = NOON.replace(hour=0)
@@ -45,7 +46,7 @@ from datetime import timedelta
 from pathlib import Path
 from journal_kit import NOON, open_writer, tensor_rows
 from test_journal_upkeep import LATER, predictions
-from homeostat.journal import compaction
+from homeostat.journal.keeping import compaction
 folder = Path(sys.argv[1])
 writer = open_writer(folder, writer_id=f"compactor-{sys.argv[2]}")
 for count in range(10_000):

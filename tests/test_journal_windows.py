@@ -27,10 +27,10 @@ from journal_kit import (
 )
 
 from homeostat.errors import InputError, JournalUnavailable
-from homeostat.journal.commits import commit
+from homeostat.journal.delta.commits import commit
+from homeostat.journal.delta.tables import predictions, with_partitions
+from homeostat.journal.encoding.sampling import shares
 from homeostat.journal.reader import Journal
-from homeostat.journal.sampling import shares
-from homeostat.journal.tables import predictions, with_partitions
 from homeostat.records import Task
 
 

@@ -22,9 +22,9 @@ from journal_kit import EVER, NOON, PIXELS, at, ids_of, open_journal, open_write
 
 from homeostat.errors import InputError
 from homeostat.identifiers import uuid7
-from homeostat.journal.label_rows import Layout
-from homeostat.journal.labels_import import CHUNK, Import, Imported
-from homeostat.journal.storage import filesystem
+from homeostat.journal.delta.storage import filesystem
+from homeostat.journal.importing.label_rows import Layout
+from homeostat.journal.importing.labels_import import CHUNK, Import, Imported
 from homeostat.records import Task
 
 ROWS: list[dict[str, Any]] = [

@@ -12,9 +12,9 @@ import pytest
 
 from homeostat import settings
 from homeostat.jobs import CheckJob
-from homeostat.journal.batch import PredictionBatch
-from homeostat.journal.recording import Recording
-from homeostat.journal.traces import read_trace
+from homeostat.journal.encoding.batch import PredictionBatch
+from homeostat.journal.encoding.recording import Recording
+from homeostat.journal.forgetting.traces import read_trace
 from homeostat.journal.writer import JournalWriter
 from homeostat.records import (
     Feature,

@@ -16,7 +16,7 @@ import pytest
 from homeostat import settings
 from homeostat.errors import JobError
 from homeostat.jobs import SPEC, CheckJob, CheckResult, read_result
-from homeostat.journal.batch import PredictionBatch
+from homeostat.journal.encoding.batch import PredictionBatch
 from homeostat.journal.reader import Journal
 from homeostat.journal.writer import JournalWriter
 from homeostat.records import (

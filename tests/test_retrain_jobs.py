@@ -22,10 +22,10 @@ from homeostat import settings as settings_module
 from homeostat.columns import LABEL, PREDICTION
 from homeostat.errors import JobError, NotReady
 from homeostat.jobs import DatasetJob, DatasetResult, GateJob, GateResult, read_result
-from homeostat.journal import traces
-from homeostat.journal.batch import PredictionBatch
+from homeostat.journal.encoding.batch import PredictionBatch
+from homeostat.journal.encoding.recording import Recording
+from homeostat.journal.forgetting import traces
 from homeostat.journal.reader import Journal
-from homeostat.journal.recording import Recording
 from homeostat.journal.writer import JournalWriter
 from homeostat.records import (
     Action,

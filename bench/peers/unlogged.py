@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Mapping
 
-from homeostat.journal.batch import PredictionBatch
+from homeostat.journal.encoding.batch import PredictionBatch
 from homeostat.journal.writer import JournalWriter
 from homeostat.settings import Settings
 from serving.__main__ import main

@@ -24,7 +24,7 @@ def main(arguments: list[str]) -> int:
 
 def _work(spec: UpkeepJob) -> UpkeepResult:
     os.nice(10)  # it yields to what serves
-    from homeostat.journal.upkeep import keeping_of, upkeep
+    from homeostat.journal.keeping.upkeep import keeping_of, upkeep
 
     chosen = settings.load(Path(spec.project), os.environ)
     model = chosen.model

@@ -16,7 +16,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from homeostat.errors import InputError
-from homeostat.journal.files import Progress, silent
+from homeostat.journal.delta.files import Progress, silent
 from homeostat.journal.reader import Journal
 
 FORMATS = (".parquet", ".csv", ".jsonl")

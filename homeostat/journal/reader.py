@@ -9,24 +9,24 @@ from typing import Any
 import pyarrow as pa
 
 from homeostat import columns as names
-from homeostat.journal import (
+from homeostat.journal.delta import tables
+from homeostat.journal.delta.bounds import Bound
+from homeostat.journal.delta.model_log import of_model
+from homeostat.journal.delta.snapshot import again
+from homeostat.journal.delta.store import DeltaStore, Store
+from homeostat.journal.encoding.schema import encode_labels, microseconds
+from homeostat.journal.reading import (
     acceptance,
     batches,
     label_arrivals,
     label_join,
     ledger,
     quarantine,
-    tables,
     windows,
 )
-from homeostat.journal.bounds import Bound
-from homeostat.journal.encoding import encode_labels, microseconds
-from homeostat.journal.ledger import Ledger
-from homeostat.journal.model_log import of_model
-from homeostat.journal.request import Request
-from homeostat.journal.rows import integers, moment
-from homeostat.journal.snapshot import again
-from homeostat.journal.store import DeltaStore, Store
+from homeostat.journal.reading.ledger import Ledger
+from homeostat.journal.reading.request import Request
+from homeostat.journal.reading.rows import integers, moment
 from homeostat.labels import LABEL
 from homeostat.records import Label, ModelSpec, Task
 from homeostat.settings import JournalSettings

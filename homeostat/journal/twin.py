@@ -15,17 +15,18 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from homeostat.journal import constants, tables
-from homeostat.journal.batch import PredictionBatch
-from homeostat.journal.bounds import Clause
-from homeostat.journal.commits import Unstorable, fit
-from homeostat.journal.encoder import PredictionEncoder
-from homeostat.journal.encoding import encode_labels, microseconds
-from homeostat.journal.message import Encoded
+from homeostat.journal.delta import tables
+from homeostat.journal.delta.bounds import Clause
+from homeostat.journal.delta.commits import Unstorable, fit
+from homeostat.journal.delta.snapshot import Snapshot
+from homeostat.journal.delta.tables import TableRef
+from homeostat.journal.encoding import constants
+from homeostat.journal.encoding.batch import PredictionBatch
+from homeostat.journal.encoding.encoder import PredictionEncoder
+from homeostat.journal.encoding.message import Encoded
+from homeostat.journal.encoding.recording import Recording
+from homeostat.journal.encoding.schema import encode_labels, microseconds
 from homeostat.journal.reader import Journal
-from homeostat.journal.recording import Recording
-from homeostat.journal.snapshot import Snapshot
-from homeostat.journal.tables import TableRef
 from homeostat.journal.writer import SpoolLevel
 from homeostat.records import Label, Task
 

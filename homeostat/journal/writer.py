@@ -11,16 +11,16 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from homeostat.errors import JournalFull, JournalUnavailable
-from homeostat.journal import tables
-from homeostat.journal.backlog import Backlog
-from homeostat.journal.batch import PredictionBatch
-from homeostat.journal.committer import MOST_BYTES, Committer
-from homeostat.journal.encoder import PredictionEncoder
-from homeostat.journal.encoding import LABEL_SCHEMA, encode_labels, microseconds
-from homeostat.journal.limits import Limits
-from homeostat.journal.message import Encoded, Layout, from_batch
-from homeostat.journal.recording import Recording
-from homeostat.journal.spool import Spool
+from homeostat.journal.delta import tables
+from homeostat.journal.encoding.batch import PredictionBatch
+from homeostat.journal.encoding.encoder import PredictionEncoder
+from homeostat.journal.encoding.message import Encoded, Layout, from_batch
+from homeostat.journal.encoding.recording import Recording
+from homeostat.journal.encoding.schema import LABEL_SCHEMA, encode_labels, microseconds
+from homeostat.journal.spooling.backlog import Backlog
+from homeostat.journal.spooling.committer import MOST_BYTES, Committer
+from homeostat.journal.spooling.limits import Limits
+from homeostat.journal.spooling.spool import Spool
 from homeostat.records import Label, Task
 
 logger = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from homeostat.errors import IntegrityError, NotReady
-from homeostat.journal.spools import REJECTED
+from homeostat.journal.spooling.segments import REJECTED
 from homeostat.records import VersionRef
 from homeostat.registry.cache import entry_path, verify
 from homeostat.settings import Settings

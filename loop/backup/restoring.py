@@ -15,11 +15,13 @@ from pathlib import Path
 from sqlalchemy.engine import make_url
 
 from homeostat.errors import Conflict, JournalUnavailable, SettingsError
-from homeostat.journal import segments, storage, table_copy
-from homeostat.journal.files import Progress
-from homeostat.journal.segments import sync_folder
-from homeostat.journal.spools import REJECTED, commit_left
-from homeostat.journal.upkeep import tables_of
+from homeostat.journal.delta import storage, table_copy
+from homeostat.journal.delta.disk_sync import sync_folder
+from homeostat.journal.delta.files import Progress
+from homeostat.journal.keeping.upkeep import tables_of
+from homeostat.journal.left_spools import commit_left
+from homeostat.journal.spooling import segments
+from homeostat.journal.spooling.segments import REJECTED
 from homeostat.registry.relocation import relocate
 from homeostat.settings import Settings
 from homeostat.state import checks, dump, rollouts, upkeeps

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from homeostat.errors import IntegrityError, NotReady
-from homeostat.journal.files import Progress
+from homeostat.journal.delta.files import Progress
 from loop.backup import manifest
 from loop.backup.manifest import Manifest
 from loop.backup.targets import TAR, newest

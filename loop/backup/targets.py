@@ -17,7 +17,7 @@ from tempfile import TemporaryFile
 from typing import IO, Protocol
 
 from homeostat.errors import Conflict, HomeostatError
-from homeostat.journal.segments import sync_folder
+from homeostat.journal.delta.disk_sync import sync_folder
 from homeostat.records import to_json
 from loop.backup import manifest
 from loop.backup.manifest import Entry, Manifest

@@ -10,8 +10,8 @@ from datetime import timedelta
 from pathlib import Path
 
 from homeostat.errors import JournalUnavailable
-from homeostat.journal.files import Progress
-from homeostat.journal.spool import FLOOR
+from homeostat.journal.delta.files import Progress
+from homeostat.journal.spooling.spool import FLOOR
 from homeostat.settings import Settings
 from loop.server_door import flush_journal
 

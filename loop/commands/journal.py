@@ -35,8 +35,9 @@ def command() -> None:
 @click.pass_obj
 def compact(project: Path) -> None:
     """Put small files together. Readers and servers go on; the loop does it by itself."""
-    from homeostat.journal import compaction, table_log
-    from homeostat.journal.upkeep import TIME_COLUMNS
+    from homeostat.journal.delta import table_log
+    from homeostat.journal.keeping import compaction
+    from homeostat.journal.keeping.upkeep import TIME_COLUMNS
 
     settings = settings_of(project)
     with _alone(settings) as progress:
@@ -59,8 +60,8 @@ def compact(project: Path) -> None:
 @click.pass_obj
 def vacuum(project: Path, dry_run: bool, replaced_for: timedelta | None, yes: bool) -> None:
     """Delete rows beyond journal.keep and journal.keep_bytes, and files that were replaced."""
-    from homeostat.journal import retention
-    from homeostat.journal.upkeep import expire, keeping_of
+    from homeostat.journal.keeping import retention
+    from homeostat.journal.keeping.upkeep import expire, keeping_of
 
     settings = settings_of(project)
     older = settings.journal.keep_deleted if replaced_for is None else replaced_for
@@ -124,8 +125,8 @@ def forget(
 @click.pass_obj
 def stats(project: Path, as_json: bool) -> None:
     """How large the log is, how far it reaches, and who writes to it."""
+    from homeostat.journal.keeping.stats import stats as gather
     from homeostat.journal.reader import Journal
-    from homeostat.journal.stats import stats as gather
 
     settings = settings_of(project)
     model = settings.model
@@ -204,8 +205,8 @@ def tail(project: Path, rows: int, no_follow: bool, as_json: bool) -> None:
 @click.pass_obj
 def export(project: Path, /, file: Path, start: datetime, end: datetime, **chosen: Any) -> None:
     """Write a window of rows, with their labels, to FILE: .parquet, .csv or .jsonl."""
+    from homeostat.journal.delta.files import files_in
     from homeostat.journal.export import export as write
-    from homeostat.journal.files import files_in
 
     settings = settings_of(project)
     if start >= end:
@@ -246,7 +247,7 @@ def _alone(settings: Settings) -> Iterator[Progress]:
 
 
 def _tables(settings: Settings) -> Any:
-    from homeostat.journal.upkeep import tables_of
+    from homeostat.journal.keeping.upkeep import tables_of
 
     return tables_of(settings.journal_path, settings.model.name, settings.model.task)
 
@@ -258,7 +259,7 @@ def _journal(settings: Settings) -> Any:
 
 
 def _features(settings: Settings) -> tuple[str, ...]:
-    from homeostat.journal.logged_features import logged_features
+    from homeostat.journal.reading.logged_features import logged_features
 
     model = settings.model
     return logged_features(settings.journal_path, model.name, model.task, model.features)

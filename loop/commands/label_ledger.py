@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from homeostat.journal.ledger import Ledger
-from homeostat.journal.maturity import Standing
+from homeostat.journal.reading.ledger import Ledger
+from homeostat.journal.reading.maturity import Standing
 from homeostat.words import format_duration
 
 WIDTH = 30  # of a full bar

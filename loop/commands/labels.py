@@ -15,10 +15,10 @@ from rich.markup import escape
 
 from homeostat import columns
 from homeostat.errors import JournalUnavailable
-from homeostat.journal.encoding import microseconds
-from homeostat.journal.maturity import Standing, standing
+from homeostat.journal.encoding.schema import microseconds
 from homeostat.journal.reader import Journal
-from homeostat.journal.rows import integers
+from homeostat.journal.reading.maturity import Standing, standing
+from homeostat.journal.reading.rows import integers
 from homeostat.settings import Settings
 from loop.clock import utc_now
 from loop.commands.common import settings_of, terminal
@@ -67,8 +67,8 @@ def import_(
     Killed and run again, it goes on where it stopped: every label is stored once. Exits 1 when
     lines were refused; those that could be read are stored.
     """
-    from homeostat.journal.label_rows import Layout
-    from homeostat.journal.labels_import import Import
+    from homeostat.journal.importing.label_rows import Layout
+    from homeostat.journal.importing.labels_import import Import
 
     settings = settings_of(project)
     layout = Layout(

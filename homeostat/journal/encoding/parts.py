@@ -1,0 +1,100 @@
+"""Columns of rows as parts of a message: the buffers of Arrow's format, from plain values."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from homeostat.journal.encoding.message import Part, padded
+
+# What repeats is kept for a batch of this size and cut to the size of smaller ones.
+BLOCK = 1024
+
+
+def integers(value: int, rows: int) -> Part:
+    """The same in every row; a time too is one of these."""
+    return Part((rows, 0), (0, 8 * rows), (struct.pack("<q", value) * rows,))
+
+
+def texts(values: Sequence[str]) -> Part:
+    joined = "".join(values)
+    if joined.isascii():
+        return _texts(list(map(len, values)), joined.encode(), 0, b"")
+    encoded = [value.encode(errors="replace") for value in values]
+    return _texts(list(map(len, encoded)), b"".join(encoded), 0, b"")
+
+
+def optional_texts(values: Sequence[Any]) -> Part:
+    """None stays null; anything else is written as its text."""
+    if set(map(type, values)) == {str}:
+        return texts(values)
+    encoded = [b"" if value is None else str(value).encode(errors="replace") for value in values]
+    known, nulls = _known(values)
+    return _texts(list(map(len, encoded)), b"".join(encoded), nulls, known)
+
+
+def float64s(values: Sequence[float]) -> Part:
+    data = np.array(values, np.float64)
+    if data.ndim != 1:
+        raise ValueError("one number a row")
+    return Part((len(data), 0), (0, data.nbytes), (data.tobytes(),))
+
+
+def optional_numbers(values: Sequence[Any]) -> Part:
+    """float64; None stays null, NaN stays NaN."""
+    part = float64s(values)  # None becomes NaN here
+    if None not in values:
+        return part
+    known, nulls = _known(values)
+    return Part((len(values), nulls), (len(known), part.sizes[1]), (padded(known), *part.body))
+
+
+def columns(matrix: NDArray[Any]) -> Part:
+    """One float64 column a column of the matrix."""
+    rows, width = matrix.shape
+    data = np.array(matrix.T, dtype=np.float64, order="C").tobytes()
+    return Part((rows, 0) * width, (0, 8 * rows) * width, (data,))
+
+
+def vectors(matrices: Sequence[NDArray[Any]], rows: int, width: int) -> Part:
+    """One list of float32 a row, which holds the row's vectors one after the other."""
+    flat = [matrix if matrix.ndim == 2 else matrix.reshape(rows, -1) for matrix in matrices]
+    joined = np.concatenate(flat, axis=1, dtype=np.float32, casting="same_kind")
+    size = 4 * rows * width
+    body = (_offsets(width, rows), joined.data.cast("B") if size else b"", bytes(-size % 8))
+    return Part((rows, 0, rows * width, 0), (0, 4 * (rows + 1), 0, size), body)
+
+
+def _texts(lengths: list[int], data: bytes, nulls: int, known: bytes) -> Part:
+    rows = len(lengths)
+    if len(set(lengths)) == 1:
+        offsets = _offsets(lengths[0], rows)
+    else:
+        ends = np.zeros(rows + 1, dtype=np.int32)
+        np.cumsum(lengths, out=ends[1:])
+        offsets = padded(ends.tobytes())
+    sizes = (len(known), 4 * (rows + 1), len(data))
+    return Part((rows, nulls), sizes, (padded(known), offsets, padded(data)))
+
+
+def _known(values: Sequence[Any]) -> tuple[bytes, int]:
+    """A validity bitmap, and how many are None."""
+    known = np.array([value is not None for value in values], dtype=bool)
+    return np.packbits(known, bitorder="little").tobytes(), len(values) - int(known.sum())
+
+
+def _offsets(width: int, rows: int) -> bytes:
+    """Of rows that all have this many elements."""
+    if rows > BLOCK:
+        return padded((np.arange(rows + 1, dtype=np.int32) * width).tobytes())
+    return padded(_block_offsets(width)[: 4 * (rows + 1)])
+
+
+@lru_cache(maxsize=256)
+def _block_offsets(width: int) -> bytes:
+    return (np.arange(BLOCK + 1, dtype=np.int32) * width).tobytes()
