@@ -53,6 +53,9 @@ class ServingSettings:
     max_queued_rows: Annotated[int, "rows that may wait; past it the answer is 503"] = 8192
     threads: Annotated[int, "threads of one prediction (torch)"] = 1
     drain: Annotated[timedelta, "longest wait for open requests at SIGTERM"] = timedelta(seconds=20)
+    arrive_within: Annotated[timedelta, "longest time a request may take to come in"] = timedelta(
+        seconds=60
+    )
     poll: Annotated[timedelta, "how often the rollout record is looked at"] = timedelta(seconds=0.5)
 
 

@@ -19,7 +19,7 @@ from homeostat.errors import AuthError, HomeostatError, NotReady
 from serving import descriptions
 from serving.body import Gone, check_length, read_body
 from serving.label_desk import LabelDesk
-from serving.problem import Problem, Refused, problem_of
+from serving.problem import UNEXPECTED, Problem, Refused, problem_of
 from serving.served_model import ServedModel, Version
 
 log = logging.getLogger(__name__)
@@ -68,9 +68,7 @@ def _add_problems(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def unexpected(_request: Request, _error: Exception) -> Response:
-        return _response(
-            Problem(status=500, kind="internal", detail="unexpected; see the server's log")
-        )
+        return _response(UNEXPECTED)
 
 
 def _add_health(

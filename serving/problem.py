@@ -78,8 +78,13 @@ class Problem:
         return headers
 
 
-def problem_of(error: HomeostatError) -> Problem:
+UNEXPECTED = Problem(status=500, kind="internal", detail="unexpected; see the server's log")
+
+
+def problem_of(error: BaseException) -> Problem:
     """The answer an error deserves; anything not known here is our fault, a 500."""
+    if not isinstance(error, HomeostatError):
+        return UNEXPECTED
     status, kind = 500, "internal"
     row, field, retry_after = None, None, None
     match error:

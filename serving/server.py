@@ -14,7 +14,9 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import cast
 
 import psutil
 import uvicorn
@@ -28,7 +30,9 @@ from homeostat.metrics import Instruments
 from homeostat.records import Task
 from homeostat.settings import Settings
 from serving.admin_app import make_app
-from serving.asgi import Front
+from serving.asgi import AsgiApp, Front, doors_of
+from serving.connection import Connection
+from serving.door import Door
 from serving.follower import Follower
 from serving.measuring import Measuring
 from serving.served_model import ServedModel
@@ -37,6 +41,7 @@ log = logging.getLogger(__name__)
 
 BACKLOG = 2048
 KEEP_ALIVE = 75  # seconds; longer than a usual load balancer's 60, so that it closes first
+SWEEP = 1.0  # seconds between two looks at all connections
 ANNOUNCEMENT = "serving.json"
 
 
@@ -74,7 +79,7 @@ def make_front(
     draining: Callable[[], bool],
 ) -> Front:
     app = make_app(models, registry, open_to_others=not is_loopback(host), draining=draining)
-    return Front(models, app)
+    return Front(doors_of(models), app)
 
 
 async def serve(projects: Sequence[Settings], open_journal: OpenJournal) -> None:
@@ -87,7 +92,7 @@ async def serve(projects: Sequence[Settings], open_journal: OpenJournal) -> None
     front = make_front(
         models, registry, host=first.serving.host, draining=lambda: server.should_exit
     )
-    server = uvicorn.Server(uvicorn_config(front, first.serving.drain.total_seconds()))
+    server = uvicorn.Server(uvicorn_config(front, front.doors, first.serving.drain.total_seconds()))
     _ignore_signals_that_uvicorn_repeats()
     async with contextlib.AsyncExitStack() as stack:
         for model in models.values():
@@ -100,15 +105,19 @@ async def serve(projects: Sequence[Settings], open_journal: OpenJournal) -> None
         sys.stdout.flush()
         tasks = [asyncio.create_task(Follower(model).follow()) for model in models.values()]
         tasks.append(asyncio.create_task(_tell_when_ready(models)))
+        tasks.append(
+            asyncio.create_task(_sweep(server, first.serving.arrive_within.total_seconds()))
+        )
         stack.push_async_callback(_cancel, tasks)
         await server.serve(sockets=[listener])
     log.info("ended; everything logged is in the journal")
 
 
-def uvicorn_config(app: Front, drain: float) -> uvicorn.Config:
+def uvicorn_config(app: AsgiApp, doors: Mapping[str, Door], drain: float) -> uvicorn.Config:
+    by_path = {path.encode(): door for path, door in doors.items()}
     return uvicorn.Config(
         app,
-        http="httptools",
+        http=cast(type[asyncio.Protocol], partial(Connection, by_path)),
         ws="none",
         lifespan="off",
         interface="asgi3",
@@ -177,6 +186,17 @@ async def _tell_when_ready(models: Mapping[str, ServedModel]) -> None:
     log.info("ready in %.1f s (%s)", age, versions)
     gc.collect()
     gc.freeze()  # what was loaded stays: collections need not walk it again
+
+
+async def _sweep(server: uvicorn.Server, request_within: float) -> None:
+    """End connections that nobody uses, and requests that do not arrive."""
+    loop = asyncio.get_running_loop()
+    while True:
+        await asyncio.sleep(SWEEP)
+        now = loop.time()
+        for connection in list(server.server_state.connections):
+            if isinstance(connection, Connection):
+                connection.end_if_overdue(now, request=request_within, idle=KEEP_ALIVE)
 
 
 async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:

@@ -97,7 +97,11 @@ def test_settings_cannot_be_changed(tmp_path: Path) -> None:
     [
         ("[model]\nnam = 'x'", "model.nam", 'did you mean "name"?'),
         (SMALLEST + "[servng]\nport = 1", "servng", 'did you mean "serving"?'),
-        (SMALLEST + "[serving]\nxyzzy = 1", "serving.xyzzy", "allowed: drain, embedding, host"),
+        (
+            SMALLEST + "[serving]\nxyzzy = 1",
+            "serving.xyzzy",
+            "allowed: arrive_within, drain",
+        ),
         ("mode = 'act'", "model", "missing"),
         ("[model]\n", "model.name", "missing; registered model in MLflow"),
         ("[model]\nname = 5", "model.name", "text in quotes, not 5"),

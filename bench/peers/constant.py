@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import cast
 
 import uvicorn
 import uvloop
 
-from serving.asgi import AsgiScope, Front
+from serving.asgi import AsgiScope
 from serving.body import Receive, Send, read_body
+from serving.door import Headers
 from serving.server import listen, uvicorn_config
 
 ANSWER = (
@@ -33,11 +33,29 @@ async def constant(scope: AsgiScope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": ANSWER})
 
 
-async def main(port: int) -> None:
-    server = uvicorn.Server(uvicorn_config(cast(Front, constant), drain=1.0))
+class ConstantDoor:
+    """See serving.door.Door."""
+
+    limit = 8_000_000
+
+    def admit(self, headers: Headers) -> None: ...
+
+    def answer(self, body: bytes) -> asyncio.Future[bytes]:
+        answer = asyncio.get_running_loop().create_future()
+        answer.set_result(ANSWER)
+        return answer
+
+    def answered(self, started: float) -> None: ...
+
+    def refused(self, status: int) -> None: ...
+
+
+async def main(way: str, port: int) -> None:
+    doors = {"/predict": ConstantDoor()} if way == "short" else {}
+    server = uvicorn.Server(uvicorn_config(constant, doors, drain=1.0))
     await server.serve(sockets=[listen("127.0.0.1", port)])
 
 
 if __name__ == "__main__":
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(main(int(sys.argv[2])))
+        runner.run(main(sys.argv[3], int(sys.argv[2])))

@@ -22,17 +22,20 @@ from torch.fx.graph import CodeGen
 from torch.utils import _pytree as pytree
 
 from homeostat.errors import ModelError
+from homeostat.model_runtime.small_network import SmallNetwork, small_network
 
 _OUTPUT_NAMES = ("logits", "probabilities", "output", "outputs", "prediction", "predictions")
 
 
 @dataclass(frozen=True)
 class Program:
-    """`run` gives the flat outputs; `output` and `embedding` are positions among them."""
+    """`run` gives the flat outputs; `output` and `embedding` are positions among them, and among
+    those of `small`, which does the same for few rows."""
 
     run: Callable[[torch.Tensor], Sequence[Any]]
     output: int
     embedding: int | None = None
+    small: SmallNetwork | None = None
 
 
 def open_program(path: Path, embedding: str | None, sample: torch.Tensor, where: str) -> Program:
@@ -52,13 +55,13 @@ def _opened(
     named = _named_output(positions, embedding)
     output = _main_output(positions, named, where)
     if embedding is None or named is not None:
-        return Program(flat.forward, output, named)
+        return Program(flat.forward, output, named, small_network(flat))
     module, seen = _hooked(exported, embedding, sample, where)
     count = len(pytree.tree_leaves(positions))
     if _add_output(flat, embedding):
         found = flat.forward(sample)[count]
         if found.shape == seen.shape and torch.equal(found, seen):
-            return Program(flat.forward, output, count)
+            return Program(flat.forward, output, count, small_network(flat))
         flat = _flat_module(exported)
     return Program(_interpreted(module, embedding), output, count)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,13 @@ from homeostat.errors import ModelError
 from homeostat.model_runtime.contract import Batch, Outputs
 from homeostat.model_runtime.exported_program import Program, open_program
 from homeostat.model_runtime.heads import Head, head_for
+from homeostat.model_runtime.small_network import agrees
 from homeostat.records import ModelSpec
 
 FILE = Path("data") / "model.pt2"
 _WARM_UP_ROWS = 64
+_SMALL = (1, 4, 16, _WARM_UP_ROWS)  # numbers of rows that NumPy is tried with
+_TRIES = 5
 # An event loop may wait this long; a handover to a thread and back costs a tenth of it.
 _BLOCKING_SECONDS = 0.003
 
@@ -27,15 +31,26 @@ class TorchModel:
     """An exported network; see contract.LoadedModel."""
 
     def __init__(
-        self, *, spec: ModelSpec, program: Program, head: Head, blocking: bool, least_rows: int
+        self,
+        *,
+        spec: ModelSpec,
+        program: Program,
+        head: Head,
+        blocking: bool,
+        least_rows: int,
+        small_rows: int,
     ) -> None:
         self.spec = spec
         self.blocking = blocking
         self._program = program
         self._head = head
         self._least_rows = least_rows
+        self._small_rows = small_rows  # up to so many rows NumPy is faster than torch
 
     def predict(self, batch: Batch) -> Outputs:
+        if batch.rows <= self._small_rows and batch.matrix is not None:
+            raw, embedding = _run_small(self._program, batch.matrix)
+            return Outputs(*self._head.read(raw), embedding)
         rows = _tensor(self.spec, batch)
         try:
             with torch.inference_mode():
@@ -74,9 +89,14 @@ def load_torch(
         raise ModelError(f"{where} gives {len(raw)} outputs for {len(sample)} rows")
     head = head_for(spec.task, raw, classes, where)
     spec = replace(spec, classes=head.classes, embedding=embedding)
-    blocking = _seconds(program, sample) >= _BLOCKING_SECONDS
+    blocking = _seconds(lambda: program.run(sample)) >= _BLOCKING_SECONDS
     return TorchModel(
-        spec=spec, program=program, head=head, blocking=blocking, least_rows=least_rows
+        spec=spec,
+        program=program,
+        head=head,
+        blocking=blocking,
+        least_rows=least_rows,
+        small_rows=_small_rows(program, sample),
     )
 
 
@@ -110,13 +130,40 @@ def _least_rows(program: Program, sample: torch.Tensor, raw: NDArray[Any]) -> in
     return 1 if same else 2
 
 
-def _seconds(program: Program, sample: torch.Tensor) -> float:
+def _small_rows(program: Program, sample: torch.Tensor) -> int:
+    """Up to how many rows NumPy takes less time for this network; 0 where it cannot do it."""
+    small = program.small
+    if small is None or sample.dtype is not torch.float32:
+        return 0
+    flat = sample.flatten(1).numpy()
+    with torch.inference_mode():
+        if not agrees(small, flat, program.run(sample)):
+            return 0
+    fits = 0
+    for rows in _SMALL:
+        few = sample[:rows]
+        if _seconds(lambda few=few: small.run(few.flatten(1).numpy())) > _seconds(  # type: ignore[misc]
+            lambda few=few: program.run(few)  # type: ignore[misc]
+        ):
+            break
+        fits = rows
+    return fits
+
+
+def _run_small(program: Program, rows: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    assert program.small is not None
+    outputs = program.small.run(rows)
+    place = program.embedding
+    return outputs[program.output], None if place is None else outputs[place]
+
+
+def _seconds(run: Callable[[], object]) -> float:
     """The best of some runs: the first ones pay for what stays in memory."""
     best = float("inf")
-    for _ in range(3):
+    for _ in range(_TRIES):
         start = time.perf_counter()
         with torch.inference_mode():
-            program.run(sample)
+            run()
         best = min(best, time.perf_counter() - start)
     return best
 
