@@ -9,7 +9,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -22,8 +22,40 @@ from bench.options import Options, Steps
 from bench.processes import ROOT, cpu_seconds, environment, memory_mib, running
 from bench.results import Table
 
+Rows = Sequence[Sequence[float]]
+
 START_LIMIT = 120.0
 COOL_DOWN = 0.5  # seconds, so that one contestant's end is not the next one's beginning
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speech:
+    """How a server wants to be asked for rows, and where its answer has the probabilities."""
+
+    path: str
+    ask: Callable[[Rows], Any]  # what becomes the body, as JSON
+    probabilities: Callable[[Any], Sequence[Any]]
+
+
+def _v2(rows: Rows) -> dict[str, Any]:
+    shape = [len(rows), len(rows[0])]
+    data = [value for row in rows for value in row]
+    return {"inputs": [{"name": "rows", "shape": shape, "datatype": "FP32", "data": data}]}
+
+
+NATIVE = Speech(
+    path="/predict",
+    ask=lambda rows: {"rows": rows},
+    probabilities=lambda answer: answer["probabilities"],
+)
+BARE = replace(NATIVE, probabilities=lambda answer: answer)  # nothing else in the answer
+V2 = Speech(
+    path="/v2/models/bench/infer",
+    ask=_v2,
+    probabilities=lambda answer: next(
+        each["data"] for each in answer["outputs"] if each["name"] == "probabilities"
+    ),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +67,7 @@ class Contestant:
     environ: Mapping[str, str] = field(default_factory=dict)
     own: bool = False  # the one the others are compared with
     constant: bool = False  # has no model: its answer is not looked at
+    speech: Speech = NATIVE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +133,7 @@ class Started:
     process: psutil.Process
     url: str
     body: bytes
+    path: str
     ready: float
 
     def visit(self, number: int) -> Visit:
@@ -118,7 +152,8 @@ class Started:
 def started(each: Contestant, folder: Path) -> Iterator[Started]:
     """On a free port until the end of the block."""
     example = json.loads((folder / "example.json").read_text())
-    body = json.dumps(example["request"]).encode()
+    speech = each.speech
+    body = json.dumps(speech.ask(example["request"]["rows"])).encode()
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     log = log_of(each, folder)
@@ -128,8 +163,10 @@ def started(each: Contestant, folder: Path) -> Iterator[Started]:
     began = time.perf_counter()
     with running(each.command(folder, port), environ, log) as process:
         expected = None if each.constant else example["probabilities"]
-        _wait_for_answer(process, f"{url}/predict", body, expected, log)
-        yield Started(each.name, process, url, body, time.perf_counter() - began)
+        answer = _wait_for_answer(process, url + speech.path, body, log)
+        if expected is not None:
+            _check(url, speech.probabilities(answer), expected)
+        yield Started(each.name, process, url, body, speech.path, time.perf_counter() - began)
     time.sleep(COOL_DOWN)
 
 
@@ -149,7 +186,7 @@ def hold(
             label = f"round {number}/{options.rounds}, {each.name}"
             steps.tell(f"{label}: starting")
             with started(each, folder) as entered:
-                script = load.write_script(entered.body, folder)
+                script = load.write_script(entered.body, folder, path=entered.path)
                 load.apply(entered.url, script, connections=16, seconds=options.warm_up)
                 steps.done()
                 for count in options.connections:
@@ -238,15 +275,11 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def _wait_for_answer(
-    process: psutil.Process, url: str, body: bytes, expected: Sequence[float] | None, log: Path
-) -> None:
-    """Until it answers rightly: a server that says something else is not in the contest."""
+def _wait_for_answer(process: psutil.Process, url: str, body: bytes, log: Path) -> Any:
     deadline = time.monotonic() + START_LIMIT
     while True:
         try:
-            answer = _ask(url, body)
-            break
+            return _ask(url, body)
         except OSError as error:  # not listening yet, or not ready
             alive = process.is_running() and process.status() != psutil.STATUS_ZOMBIE
             if not alive or time.monotonic() > deadline:
@@ -254,12 +287,13 @@ def _wait_for_answer(
                     f"{url} does not answer ({error}):\n{log.read_text()[-2000:]}"
                 ) from None
         time.sleep(0.02)
-    if expected is None:
-        return
-    said = answer["probabilities"]
-    said = said[0] if isinstance(said[0], list) else said
-    if not all(math.isclose(a, b, abs_tol=1e-4) for a, b in zip(said, expected, strict=True)):
-        raise SystemExit(f"{url} answers {said}, the model {expected}")
+
+
+def _check(url: str, said: Sequence[Any], expected: Sequence[float]) -> None:
+    """A server that says something else is not in the contest."""
+    flat = said[0] if isinstance(said[0], list) else said
+    if not all(math.isclose(a, b, abs_tol=1e-4) for a, b in zip(flat, expected, strict=True)):
+        raise SystemExit(f"{url} answers {flat}, the model {expected}")
 
 
 def _ask(url: str, body: bytes) -> Any:

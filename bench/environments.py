@@ -11,7 +11,11 @@ from pathlib import Path
 HERE = Path(__file__).parent
 PEERS = HERE / ".venv-peers"
 GRANIAN = HERE / ".venv-granian"
+MLSERVER_FOLDER = HERE / ".venv-mlserver"
+BENTOML_FOLDER = HERE / ".venv-bentoml"
 LITSERVE = "litserve==0.2.19"
+MLSERVER = "mlserver==1.7.1"
+BENTOML = "bentoml==1.4.39"
 GRANIAN_PIN = "granian==2.8.7"
 # as ours, so that nobody is faster by a newer library
 SAME = ("fastapi", "httptools", "msgspec", "numpy", "pydantic", "torch", "uvicorn", "uvloop")
@@ -21,13 +25,25 @@ Tell = Callable[[str], None]
 
 def peers_python(tell: Tell) -> Path:
     """The Python of an environment with LitServe and FastAPI, made on first use (minutes)."""
-    python = PEERS / "bin" / "python"
-    wanted = [LITSERVE, *(_pin(name) for name in SAME)]
-    if not _done(PEERS, wanted):
-        tell("installing the peers' environment (once, minutes)")
-        _run([sys.executable, "-m", "venv", "--clear", str(PEERS)])
+    return _python(PEERS, [LITSERVE, *(_pin(name) for name in SAME)], tell)
+
+
+def mlserver_python(tell: Tell) -> Path:
+    """Its own dependencies do not go together with ours."""
+    return _python(MLSERVER_FOLDER, [MLSERVER, _pin("torch")], tell)
+
+
+def bentoml_python(tell: Tell) -> Path:
+    return _python(BENTOML_FOLDER, [BENTOML, _pin("torch")], tell)
+
+
+def _python(folder: Path, wanted: Sequence[str], tell: Tell) -> Path:
+    python = folder / "bin" / "python"
+    if not _done(folder, wanted):
+        tell(f"installing {wanted[0]} into an environment of its own (once, minutes)")
+        _run([sys.executable, "-m", "venv", "--clear", str(folder)])
         _run([str(python), "-m", "pip", "install", "--quiet", *wanted])
-        _mark(PEERS, wanted)
+        _mark(folder, wanted)
     return python
 
 

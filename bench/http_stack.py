@@ -59,6 +59,7 @@ def _contestants(folder: Path, granian: Path) -> list[Contestant]:
             constant=constant,
         )
 
+    constant = module(python()[0], "constant")
     return [
         Contestant(
             name="uvicorn",
@@ -68,7 +69,9 @@ def _contestants(folder: Path, granian: Path) -> list[Contestant]:
         under_granian("Granian, ASGI", "asginl", "ours_by_asgi"),
         under_granian("Granian, RSGI", "rsgi", "ours_by_rsgi"),
         Contestant(
-            name="uvicorn, constant", command=module(python()[0], "constant"), constant=True
+            name="uvicorn, constant",
+            command=lambda folder, port: [*constant(folder, port), "asgi"],
+            constant=True,
         ),
         under_granian("Granian, ASGI, constant", "asginl", "constant_by_asgi", constant=True),
         under_granian("Granian, RSGI, constant", "rsgi", "constant_by_rsgi", constant=True),

@@ -18,7 +18,7 @@ end
 """
 SCRIPT = """
 wrk.method = "POST"
-wrk.path = "/predict"
+wrk.path = "%s"
 wrk.headers["Content-Type"] = "application/json"
 wrk.body = [==[%s]==]
 done = function(summary, latency, requests)
@@ -52,11 +52,11 @@ def require_wrk() -> str:
     return " ".join((said.stdout + said.stderr).split()[:2])
 
 
-def write_script(body: bytes, folder: Path, *, pause: float = 0.0) -> Path:
+def write_script(body: bytes, folder: Path, *, pause: float = 0.0, path: str = "/predict") -> Path:
     """`pause`: milliseconds a connection waits on average before it asks again."""
-    path = folder / (f"load-{pause:.3f}.lua" if pause else "load.lua")
-    path.write_text(SCRIPT % body.decode() + (PAUSE % pause if pause else ""))
-    return path
+    file = folder / f"load{path.replace('/', '-')}{f'-{pause:.3f}' if pause else ''}.lua"
+    file.write_text(SCRIPT % (path, body.decode()) + (PAUSE % pause if pause else ""))
+    return file
 
 
 def apply(url: str, script: Path, *, connections: int, seconds: float) -> Load:

@@ -1,12 +1,19 @@
-"""The server against FastAPI and LitServe, and against its own transport answering a constant."""
+"""The server against its peers, and against its own transport answering a constant."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from bench import contest
-from bench.contest import Contestant, module
-from bench.environments import LITSERVE, peers_python
+from bench.contest import BARE, V2, Contestant, module
+from bench.environments import (
+    BENTOML,
+    LITSERVE,
+    MLSERVER,
+    bentoml_python,
+    mlserver_python,
+    peers_python,
+)
 from bench.load import require_wrk
 from bench.options import Options, Steps
 from bench.processes import call, python
@@ -14,19 +21,19 @@ from bench.results import Findings
 
 PACKAGES = ("torch", "uvicorn", "uvloop", "httptools", "fastapi", "msgspec")
 OURS = "homeostat"
-TRANSPORT = "transport alone"
+TRANSPORT, BY_ASGI = "transport alone", "transport alone, by ASGI"
 
 
 def others() -> list[str]:
-    return [LITSERVE, require_wrk()]
+    return [LITSERVE, MLSERVER, BENTOML, require_wrk()]
 
 
 def run(options: Options, steps: Steps, folder: Path) -> Findings:
     require_wrk()
-    peers = peers_python(steps.tell)
+    contestants = _contestants(steps)
     steps.tell("making the model and its project")
     call("-m", "bench.model_project", str(folder))
-    outcome = contest.hold(_contestants(peers), folder, options, steps)
+    outcome = contest.hold(contestants, folder, options, steps)
     level = contest.central(options.connections)
     share = outcome.ratio(TRANSPORT, level)
     return Findings(
@@ -43,23 +50,44 @@ def run(options: Options, steps: Steps, folder: Path) -> Findings:
     )
 
 
-def _contestants(peers: Path) -> list[Contestant]:
-    lit = module(peers, "litserve_app")
+def _contestants(steps: Steps) -> list[Contestant]:
+    peers = peers_python(steps.tell)
+    mlserver = module(mlserver_python(steps.tell), "mlserver_app")
+    constant, lit = module(python()[0], "constant"), module(peers, "litserve_app")
     return [
         Contestant(
             name=OURS,
             command=lambda folder, _: python("-m", "serving", "--project", str(folder)),
             own=True,
         ),
-        Contestant(name=TRANSPORT, command=module(python()[0], "constant"), constant=True),
+        Contestant(
+            name=TRANSPORT,
+            command=lambda folder, port: [*constant(folder, port), "short"],
+            constant=True,
+        ),
+        Contestant(
+            name=BY_ASGI,
+            command=lambda folder, port: [*constant(folder, port), "asgi"],
+            constant=True,
+        ),
         Contestant(
             name="FastAPI, raw body, micro-batches", command=module(peers, "fastapi_batches")
         ),
         Contestant(name="FastAPI, pydantic body", command=module(peers, "fastapi_pydantic")),
         Contestant(
+            name="MLServer, V2 JSON, max_batch_size 64",
+            command=lambda folder, port: [*mlserver(folder, port), str(contest.free_port())],
+            speech=V2,
+        ),
+        Contestant(
             name="LitServe, max_batch_size 64", command=lambda f, port: [*lit(f, port), "64"]
         ),
         Contestant(name="LitServe, max_batch_size 1", command=lambda f, port: [*lit(f, port), "1"]),
+        Contestant(
+            name="BentoML, batchable",
+            command=module(bentoml_python(steps.tell), "bentoml_app"),
+            speech=BARE,
+        ),
     ]
 
 
