@@ -17,13 +17,14 @@ from homeostat.identifiers import uuid7_batch
 from homeostat.journal.encoding.batch import PredictionBatch
 from homeostat.model_runtime.contract import Batch, LoadedModel, Outputs
 from homeostat.records import FeatureKind
+from serving.forms import Form, Piece, Written
 from serving.measuring import Measuring
 from serving.pace import Pace
 from serving.parsing import Rows
 
 log = logging.getLogger(__name__)
 
-Result = bytes | HomeostatError
+Result = Written | HomeostatError
 _encode = msgspec.json.Encoder().encode
 TELL_EVERY = 10.0  # seconds between two lines about a journal that does not take predictions
 
@@ -93,7 +94,7 @@ class Answering:
                 log.exception("version %s failed", self._model.spec.version)
             return [ModelError(f"version {self._model.spec.version} did not answer: {error}")]
 
-    def _answer_together(self, requests: Sequence[Rows], wait: float) -> list[bytes]:
+    def _answer_together(self, requests: Sequence[Rows], wait: float) -> list[Result]:
         started = time.perf_counter()
         rows = requests[0] if len(requests) == 1 else join(requests)
         outputs = self._predict(rows)
@@ -153,12 +154,19 @@ class Answering:
 
     def _encoded(
         self, requests: Sequence[Rows], ids: Sequence[str], outputs: Outputs
-    ) -> list[bytes]:
+    ) -> list[Result]:
         predictions = outputs.predictions
-        probabilities = None if outputs.probabilities is None else outputs.probabilities.tolist()
-        answers, start = [], 0
+        probabilities: list[list[float]] | None = None
+        answers: list[Result] = []
+        start = 0
         for request in requests:
             end = start + request.count
+            if request.form is not None:
+                answers.append(self._written(request.form, slice(start, end), ids, outputs))
+                start = end
+                continue
+            if probabilities is None and outputs.probabilities is not None:
+                probabilities = outputs.probabilities.tolist()
             answers.append(
                 _encode(
                     Answer(
@@ -173,6 +181,23 @@ class Answering:
             )
             start = end
         return answers
+
+    def _written(self, form: Form, part: slice, ids: Sequence[str], outputs: Outputs) -> Result:
+        spec, probabilities, embedding = self._model.spec, outputs.probabilities, outputs.embedding
+        piece = Piece(
+            spec.model,
+            spec.version,
+            spec.classes,
+            ids[part],
+            outputs.predictions[part],
+            None if probabilities is None else probabilities[part],
+            None if embedding is None else embedding[part],
+        )
+        try:
+            return form(piece)
+        except Exception as error:  # the rows are logged; another try would log them twice
+            log.exception("an answer of version %s could not be written", spec.version)
+            return ModelError(f"the answer of version {spec.version} was not written: {error}")
 
 
 def check_finite(outputs: Outputs) -> None:

@@ -13,8 +13,8 @@ from typing import Any
 from homeostat.errors import HomeostatError
 from serving.body import Gone, Receive, Send, read_body
 from serving.door import Door
+from serving.forms import parts_of
 from serving.predict_door import PredictDoor
-from serving.problem import Problem, problem_of
 from serving.served_model import ServedModel
 
 log = logging.getLogger(__name__)
@@ -50,40 +50,31 @@ class Front:
 
 async def _predict(door: Door, scope: AsgiScope, receive: Receive, send: Send) -> None:
     try:
-        door.admit(scope["headers"])
+        told = door.admit(scope["headers"])
         body = await read_body(receive, door.limit)
         started = perf_counter()
-        answer = await door.answer(body)
+        answer = await door.answer(body, told)
     except Gone:
         return
     except HomeostatError as error:
-        await _refuse(send, problem_of(error), door)
+        await _refuse(send, error, door)
     except Exception as error:
         log.exception("a prediction failed unexpectedly")
-        await _refuse(send, problem_of(error), door)
+        await _refuse(send, error, door)
     else:
         door.answered(started)
-        await send(
-            {
-                "type": "http.response.start",
-                "status": 200,
-                "headers": [
-                    (b"content-type", b"application/json"),
-                    (b"content-length", b"%d" % len(answer)),
-                ],
-            }
-        )
-        await send({"type": "http.response.body", "body": answer})
+        body, headers = parts_of(answer)
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
 
 
-async def _refuse(send: Send, problem: Problem, door: Door) -> None:
-    door.refused(problem.status)
-    body = problem.body()
-    headers = problem.headers() | {"content-length": str(len(body))}
+async def _refuse(send: Send, error: BaseException, door: Door) -> None:
+    status, headers, body = door.refuse(error)
+    headers = {**headers, "content-length": str(len(body))}
     await send(
         {
             "type": "http.response.start",
-            "status": problem.status,
+            "status": status,
             "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
         }
     )

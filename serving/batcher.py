@@ -18,6 +18,7 @@ import msgspec
 
 from homeostat.errors import HomeostatError, JournalUnavailable
 from serving.answering import Result
+from serving.forms import Written
 from serving.pace import SLOW, Pace
 from serving.parsing import Rows
 from serving.problem import Overloaded, TooLarge
@@ -30,7 +31,7 @@ class Waiting(msgspec.Struct):
     """A request in the queue."""
 
     rows: Rows
-    future: asyncio.Future[bytes]
+    future: asyncio.Future[Written]
     until: float = math.inf  # when it has waited for the journal long enough, if it has to
 
 
@@ -69,7 +70,7 @@ class Batcher:
         self._idle.set()
         self.waiting_rows = 0
 
-    def submit(self, rows: Rows) -> asyncio.Future[bytes]:
+    def submit(self, rows: Rows) -> asyncio.Future[Written]:
         """The encoded answer, later. Raises Overloaded or TooLarge at once."""
         if rows.count > self._max_queued_rows:
             raise TooLarge(
@@ -80,7 +81,7 @@ class Batcher:
             held = self._no_room or self._pace.running() > SLOW
             what = "room in the prediction log" if held else "the model"
             raise Overloaded(f"{self.waiting_rows} rows wait for {what} already; try again")
-        future: asyncio.Future[bytes] = self._loop.create_future()
+        future: asyncio.Future[Written] = self._loop.create_future()
         waiting = Waiting(rows, future)
         if self._no_room:
             waiting.until = self._loop.time() + self._patience

@@ -22,7 +22,8 @@ from uvicorn.server import ServerState
 from homeostat.errors import HomeostatError
 from serving.body import too_large
 from serving.door import Door
-from serving.problem import Refused, TooLarge, problem_of
+from serving.forms import Written, parts_of
+from serving.problem import Refused, TooLarge
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,16 @@ class Exchange:
     """One prediction, from its head to its answer. It stands where uvicorn keeps the state of an
     ASGI request, and has of it what uvicorn asks for."""
 
-    __slots__ = ("body", "disconnected", "door", "error", "keep_alive", "response_complete", "size")
+    __slots__ = (
+        "body",
+        "disconnected",
+        "door",
+        "error",
+        "keep_alive",
+        "response_complete",
+        "size",
+        "told",
+    )
     message_event = _Nobody()
 
     def __init__(self, door: Door, *, keep_alive: bool) -> None:
@@ -50,6 +60,7 @@ class Exchange:
         self.body: list[bytes] = []
         self.size = 0
         self.error: HomeostatError | None = None  # why it will be refused once it is here
+        self.told: Any = None  # of the headers, by the door to itself
         self.response_complete = False
         self.disconnected = False
 
@@ -115,7 +126,7 @@ class Connection(HttpToolsProtocol):
             door, keep_alive=parser.get_http_version() != "1.0" and parser.should_keep_alive()
         )
         try:
-            door.admit(self.headers)
+            exchange.told = door.admit(self.headers)
         except TooLarge as error:
             self._refuse(exchange, error)
         except HomeostatError as error:
@@ -168,8 +179,9 @@ class Connection(HttpToolsProtocol):
                 raise exchange.error
             if exchange.size > door.limit:
                 raise too_large(door.limit)
-            body = exchange.body
-            answer = door.answer(body[0] if len(body) == 1 else b"".join(body))
+            parts = exchange.body
+            body = parts[0] if len(parts) == 1 else b"".join(parts)
+            answer = door.answer(body, exchange.told)
         except HomeostatError as error:
             self._refuse(exchange, error)
         except Exception as error:
@@ -179,28 +191,32 @@ class Connection(HttpToolsProtocol):
             answer.add_done_callback(partial(self._answer, exchange, started))
 
     # Answers
-    def _answer(self, exchange: Exchange, started: float, answer: asyncio.Future[bytes]) -> None:
+    def _answer(self, exchange: Exchange, started: float, answer: asyncio.Future[Written]) -> None:
         error = answer.exception()
         if error is not None:
             self._refuse(exchange, error)
             return
         exchange.door.answered(started)
         body = answer.result()
-        head = (OK if exchange.keep_alive else CLOSING) % len(body)
-        self._send(exchange, [STATUS_LINE[200], self._common(), head, body])
+        if type(body) is bytes:
+            head = (OK if exchange.keep_alive else CLOSING) % len(body)
+            self._send(exchange, [STATUS_LINE[200], self._common(), head, body])
+            return
+        body, headers = parts_of(body)
+        if not exchange.keep_alive:
+            headers.append((b"connection", b"close"))
+        lines = [b"%b: %b\r\n" % each for each in headers]
+        self._send(exchange, [STATUS_LINE[200], self._common(), *lines, b"\r\n", body])
 
     def _refuse(self, exchange: Exchange, error: BaseException) -> None:
-        problem = problem_of(error)
-        exchange.door.refused(problem.status)
-        body, headers = problem.body(), problem.headers()
-        headers["content-length"] = str(len(body))
+        status, headers, body = exchange.door.refuse(error)
+        headers = {**headers, "content-length": str(len(body))}
         if not exchange.keep_alive:
             headers["connection"] = "close"
         elif headers.get("connection") == "close":  # the rest of the request is not read
             exchange.keep_alive = False
         lines = [f"{name}: {value}\r\n".encode() for name, value in headers.items()]
-        status = STATUS_LINE[problem.status]
-        self._send(exchange, [status, self._common(), *lines, b"\r\n", body])
+        self._send(exchange, [STATUS_LINE[status], self._common(), *lines, b"\r\n", body])
 
     def _common(self) -> bytes:
         """The date, and whatever else uvicorn puts into every answer: new once a second."""

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from homeostat.errors import InputError
 from homeostat.records import ModelSpec
+from serving.forms import Form
 from serving.problem import Refused
 from serving.rows import WHOLE_LIMIT, RowCheck, shown
 
@@ -33,6 +34,7 @@ class Rows(msgspec.Struct):
     matrix: Matrix | None = None
     columns: Mapping[str, Sequence[Any]] | None = None
     keys: list[str | None] | None = None
+    form: Form | None = None  # how the answer is written; None: in the server's own JSON
 
 
 class _Unfit(Exception):

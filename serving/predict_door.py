@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from time import perf_counter
+from typing import Any
 
 from homeostat.auth import Scope
 from serving.body import authorization, check_length
-from serving.door import Headers
+from serving.door import Headers, Refusal
+from serving.forms import Written
+from serving.problem import problem_of
 from serving.served_model import ServedModel
 
 
@@ -25,7 +28,7 @@ class PredictDoor:
             keys.allow(authorization(headers), Scope.PREDICT)
         check_length(headers, self.limit)
 
-    def answer(self, body: bytes) -> asyncio.Future[bytes]:
+    def answer(self, body: bytes, _told: Any) -> asyncio.Future[Written]:
         model = self._model
         version = model.current or model.ready()
         return version.batcher.submit(version.reader.read(body))
@@ -33,5 +36,7 @@ class PredictDoor:
     def answered(self, started: float) -> None:
         self._measuring.answered(perf_counter() - started)
 
-    def refused(self, status: int) -> None:
-        self._measuring.refused(status)
+    def refuse(self, error: BaseException) -> Refusal:
+        problem = problem_of(error)
+        self._measuring.refused(problem.status)
+        return Refusal(problem.status, problem.headers(), problem.body())

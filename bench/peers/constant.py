@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from typing import Any
 
 import uvicorn
 import uvloop
 
 from serving.asgi import AsgiScope
 from serving.body import Receive, Send, read_body
-from serving.door import Headers
+from serving.door import Headers, Refusal
+from serving.forms import Written
 from serving.server import listen, uvicorn_config
 
 ANSWER = (
@@ -40,14 +42,15 @@ class ConstantDoor:
 
     def admit(self, headers: Headers) -> None: ...
 
-    def answer(self, body: bytes) -> asyncio.Future[bytes]:
-        answer = asyncio.get_running_loop().create_future()
+    def answer(self, body: bytes, told: Any) -> asyncio.Future[Written]:
+        answer: asyncio.Future[Written] = asyncio.get_running_loop().create_future()
         answer.set_result(ANSWER)
         return answer
 
     def answered(self, started: float) -> None: ...
 
-    def refused(self, status: int) -> None: ...
+    def refuse(self, error: BaseException) -> Refusal:
+        return Refusal(500, {}, b"")
 
 
 async def main(way: str, port: int) -> None:
