@@ -25,6 +25,7 @@ SUBJECTS = (
     "http_stack",
     "check",
     "startup",
+    "soak",
     "journal_overhead",
     "journal_faults",
     "journal_kills",

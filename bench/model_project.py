@@ -1,9 +1,11 @@
-"""`python -m bench.model_project FOLDER [--embedding]`: a small network, and a project around it.
+"""`python -m bench.model_project FOLDER [--embedding] [--second]`: a small network, and a project
+around it.
 
 A process of its own, so that the one that measures never imports torch. It leaves homeostat.toml
 with the cache and rollout record a server needs, weights.pt for the peers, and example.json: one
 request and what every contestant must answer to it. With --embedding the last layer but one is
-logged with each row, 64 numbers.
+logged with each row, 64 numbers. With --second there is another version, 2, for a swap, and
+second.json with what that one answers.
 """
 
 from __future__ import annotations
@@ -35,8 +37,8 @@ embedding = "3"
 """
 
 
-def network() -> torch.nn.Module:
-    torch.manual_seed(0)
+def network(seed: int = 0) -> torch.nn.Module:
+    torch.manual_seed(seed)
     return torch.nn.Sequential(
         torch.nn.Linear(FEATURES, HIDDEN),
         torch.nn.ReLU(),
@@ -46,23 +48,32 @@ def network() -> torch.nn.Module:
     ).eval()
 
 
-def write(folder: Path, *, embedding: bool = False) -> None:
+def write(folder: Path, *, embedding: bool = False, second: bool = False) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     model = network()
     torch.save(model.state_dict(), folder / "weights.pt")
     row = [round(value, 4) for value in torch.randn(FEATURES).tolist()]
+    (folder / "homeostat.toml").write_text(TOML + (EMBEDDING if embedding else ""))
+    settings = load(folder, {})
+    _tell(folder / "example.json", model, row)
+    publish(settings, _cache(settings, model, "1"), epoch=1)
+    if second:
+        other = network(1)
+        _tell(folder / "second.json", other, row)
+        (folder / "second.ref").write_bytes(to_json(_cache(settings, other, "2")))
+
+
+def _tell(path: Path, model: torch.nn.Module, row: list[float]) -> None:
+    """A request, and what the model answers to it."""
     with torch.inference_mode():
         probabilities = torch.softmax(model(torch.tensor([row])), 1)[0].tolist()
-    example = {"request": {"rows": [row]}, "probabilities": probabilities}
-    (folder / "example.json").write_text(json.dumps(example))
-    (folder / "homeostat.toml").write_text(TOML + (EMBEDDING if embedding else ""))
-    _promote(load(folder, {}), model)
+    path.write_text(json.dumps({"request": {"rows": [row]}, "probabilities": probabilities}))
 
 
-def _promote(settings: Settings, model: torch.nn.Module) -> None:
-    """As the registry's helper and the loop would, without either."""
+def _cache(settings: Settings, model: torch.nn.Module, version: str) -> VersionRef:
+    """As the registry's helper would, without it."""
     name = settings.model.name
-    entry = entry_path(settings.cache_path, name, "1")
+    entry = entry_path(settings.cache_path, name, version)
     path = model_folder(entry) / "data" / "model.pt2"
     path.parent.mkdir(parents=True)
     program = torch.export.export(
@@ -73,7 +84,7 @@ def _promote(settings: Settings, model: torch.nn.Module) -> None:
     torch.export.save(program, path)
     spec = ModelSpec(
         model=name,
-        version="1",
+        version=version,
         runtime="torch",
         task=Task.CLASSIFICATION,
         features=tuple(Feature(name=f"x{i}") for i in range(FEATURES)),
@@ -81,15 +92,21 @@ def _promote(settings: Settings, model: torch.nn.Module) -> None:
         files=hash_files(model_folder(entry)),
     )
     (entry / SPEC_FILE).write_bytes(to_json(spec))
+    return VersionRef(version=version, digest=digest_of(spec))
+
+
+def publish(settings: Settings, champion: VersionRef, epoch: int) -> None:
+    """As the loop does."""
     rollout = Rollout(
-        model=name,
-        epoch=1,
-        champion=VersionRef(version="1", digest=digest_of(spec)),
-        created_at=datetime.now(UTC),
+        model=settings.model.name, epoch=epoch, champion=champion, created_at=datetime.now(UTC)
     )
-    settings.rollout_path.parent.mkdir(parents=True)
+    settings.rollout_path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(settings.rollout_path, to_json(rollout))
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]), embedding="--embedding" in sys.argv[2:])
+    write(
+        Path(sys.argv[1]),
+        embedding="--embedding" in sys.argv[2:],
+        second="--second" in sys.argv[2:],
+    )
