@@ -108,6 +108,7 @@ class PredictionEncoder:
             role=batch.role,
             cached=batch.cached,
             weight=1.0 / self._recording.sample,
+            recorded=self._recording.text(),
             vectors=widths,
         )
         return pa.schema(fields, metadata=constants.metadata(same))
