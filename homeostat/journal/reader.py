@@ -25,6 +25,7 @@ from homeostat.journal.reading import (
     windows,
 )
 from homeostat.journal.reading.ledger import Ledger
+from homeostat.journal.reading.put_aside import PutAside, put_aside
 from homeostat.journal.reading.request import Request
 from homeostat.journal.reading.rows import integers, moment
 from homeostat.labels import LABEL
@@ -186,6 +187,10 @@ class Journal:
         moment_ = now or datetime.now(UTC)
         table = self._log.quarantine
         return again(lambda: quarantine.release(self._store, table, key=key, now=moment_))
+
+    def put_aside(self) -> tuple[PutAside, ...]:
+        """What stands in quarantine, by its keys, the newest decision first."""
+        return again(lambda: put_aside(self._store, self._log.quarantine))
 
     def pending_labels(self, *, label: str = LABEL, since: datetime | None = None) -> int:
         """How many ids have a label but no prediction (yet), apart from those that sampling left

@@ -10,13 +10,13 @@ from typing import Any
 
 import click
 import msgspec
-from rich.markup import escape
 from rich.table import Table
 
 from homeostat.errors import InputError
 from homeostat.settings import Settings
 from loop.clock import utc_now
-from loop.commands.common import environ, settings_of, state_of, terminal
+from loop.commands import quarantine
+from loop.commands.common import environ, journal_of, say, settings_of, state_of, terminal
 from loop.commands.parameters import duration, moment
 from loop.commands.progress import progress_bar
 from loop.sizes import readable
@@ -29,6 +29,9 @@ SHOWN_FEATURES = 4
 @click.group()
 def command() -> None:
     """The prediction log: what it holds, what it takes, what it should forget."""
+
+
+command.add_command(quarantine.command)
 
 
 @command.command()
@@ -44,7 +47,7 @@ def compact(project: Path) -> None:
         for name, table in _tables(settings).items():
             done = compaction.compact(table, TIME_COLUMNS[name], now=utc_now(), progress=progress)
             table_log.tidy_log(table)
-            _say(f"{name}: {done.replaced} files became {done.written}")
+            say(f"{name}: {done.replaced} files became {done.written}")
 
 
 @command.command()
@@ -71,11 +74,11 @@ def vacuum(project: Path, dry_run: bool, replaced_for: timedelta | None, yes: bo
         keeping = keeping_of(settings.journal)
         old = expire(tables, keeping, now=utc_now(), dry_run=dry_run, anyway=yes)
         span = f" ({old.days[0]} to {old.days[-1]})" if old.days else ""
-        _say(f"{len(old.days)} days {would}{span}: {old.rows:,} rows, {old.labels:,} labels")
+        say(f"{len(old.days)} days {would}{span}: {old.rows:,} rows, {old.labels:,} labels")
         for at, (name, table) in enumerate(tables.items()):
             progress("removing replaced files", at, len(tables))
             gone = retention.vacuum(table, keep_deleted=older, dry_run=dry_run)
-            _say(f"{name}: {gone.files} files {would}, {readable(gone.bytes)}")
+            say(f"{name}: {gone.files} files {would}, {readable(gone.bytes)}")
 
 
 @command.command()
@@ -116,7 +119,7 @@ def forget(
     with state_of(settings) as state, progress_bar(terminal) as progress:
         report = forgetting.forget_rows(settings, state, wanted, clock=utc_now, progress=progress)
     for line in forgetting.sentences(report):
-        _say(line)
+        say(line)
     raise SystemExit(1 if report.remains else 0)
 
 
@@ -136,13 +139,11 @@ def stats(project: Path, as_json: bool) -> None:
         told = {**msgspec.to_builtins(found), "table_bytes": found.table_bytes}
         click.echo(msgspec.json.encode({**told, "pending_labels": pending}))
         return
-    _say(f"{found.rows:,} rows in {found.files} files, {readable(found.bytes)}")
+    say(f"{found.rows:,} rows in {found.files} files, {readable(found.bytes)}")
     if found.oldest and found.newest:
-        _say(f"from {found.oldest:%F %T} to {found.newest:%F %T} UTC")
-    _say(
-        f"{found.labels:,} labels, {readable(found.label_bytes)}; {pending:,} without a prediction"
-    )
-    _say(f"{found.replaced.files} replaced files, {readable(found.replaced.bytes)}, until they go")
+        say(f"from {found.oldest:%F %T} to {found.newest:%F %T} UTC")
+    say(f"{found.labels:,} labels, {readable(found.label_bytes)}; {pending:,} without a prediction")
+    say(f"{found.replaced.files} replaced files, {readable(found.replaced.bytes)}, until they go")
     _days(found)
     _writers(found)
 
@@ -153,7 +154,7 @@ def volume(project: Path) -> None:
     """What a day of the log takes: measured on the last one, else estimated."""
     from loop.journal_volume import volume_line
 
-    _say(volume_line(settings_of(project), utc_now()))
+    say(volume_line(settings_of(project), utc_now()))
 
 
 @command.command()
@@ -170,7 +171,7 @@ def tail(project: Path, rows: int, no_follow: bool, as_json: bool) -> None:
     features = _features(settings)
     try:
         for table in follow(
-            _journal(settings),
+            journal_of(settings),
             features,
             rows,
             follow=not no_follow,
@@ -181,7 +182,7 @@ def tail(project: Path, rows: int, no_follow: bool, as_json: bool) -> None:
                 if as_json:
                     click.echo(json_line(row))
                 else:
-                    _say(_row(row, features))
+                    say(_row(row, features))
     except KeyboardInterrupt:
         return
 
@@ -215,7 +216,7 @@ def export(project: Path, /, file: Path, start: datetime, end: datetime, **chose
     about = sum(f.rows for f in files if f.start and f.end and f.end >= start and f.start < end)
     with progress_bar(terminal) as progress:
         rows = write(
-            _journal(settings),
+            journal_of(settings),
             file,
             start,
             end,
@@ -225,7 +226,7 @@ def export(project: Path, /, file: Path, start: datetime, end: datetime, **chose
             also=("_key",),
             **chosen,
         )
-    _say(f"{rows:,} rows, {readable(file.stat().st_size)}: {file}")
+    say(f"{rows:,} rows, {readable(file.stat().st_size)}: {file}")
 
 
 @contextmanager
@@ -250,12 +251,6 @@ def _tables(settings: Settings) -> Any:
     from homeostat.journal.keeping.upkeep import tables_of
 
     return tables_of(settings.journal_path, settings.model.name, settings.model.task)
-
-
-def _journal(settings: Settings) -> Any:
-    from homeostat.journal.reader import Journal
-
-    return Journal(settings.journal_path, settings.model.name, settings.model.task)
 
 
 def _features(settings: Settings) -> tuple[str, ...]:
@@ -290,7 +285,3 @@ def _row(row: dict[str, Any], features: tuple[str, ...]) -> str:
         f"{row['_time']:%F %T}  {row['_prediction_id']}  version {row['_version']}  "
         f"{row['_prediction']}{label}{key}  {shown}{more}"
     )
-
-
-def _say(line: str) -> None:
-    terminal.print(escape(line), soft_wrap=True)
