@@ -13,7 +13,7 @@ from bench.fault_case import discrepancies
 from bench.load import Load
 from bench.machine import describe
 from bench.options import Options
-from bench.results import Findings, Report, Table, record
+from bench.results import Aim, Findings, Report, Table, missed, record
 from bench.steady import Told
 
 OURS, PEER = "ours", "peer"
@@ -120,3 +120,11 @@ def test_a_row_that_is_not_where_it_should_be_is_found(
     """What a server under faults promised is compared to the row."""
     found = "; ".join(discrepancies(policy, told, ROWS | counters, table, 0))
     assert (says in found) if says else not found
+
+
+def test_an_aim_that_is_missed_is_told_but_for_a_quick_run() -> None:
+    """Whose figures mean nothing."""
+    aims = [Aim(said="fast", met=True), Aim(said="small", met=False)]
+    assert [str(aim) for aim in aims] == ["fast: met.", "small: MISSED."]
+    assert missed(aims, quick=False) == ["small: MISSED."]
+    assert missed(aims, quick=True) == []
