@@ -11,22 +11,42 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import project_kit as kit
 import pytest
-from journal_kit import EVER, NOON, PIXELS, at, ids_of, open_journal, open_writer, tensor_rows
+from journal_kit import (
+    EVER,
+    NOON,
+    PIXELS,
+    at,
+    ids_of,
+    label,
+    open_journal,
+    open_writer,
+    tensor_rows,
+)
 
 from homeostat.errors import InputError
 from homeostat.identifiers import uuid7
+from homeostat.journal.delta import tables
 from homeostat.journal.delta.storage import filesystem
+from homeostat.journal.delta.writers import writers
 from homeostat.journal.importing.label_rows import Layout
-from homeostat.journal.importing.labels_import import CHUNK, Import, Imported
+from homeostat.journal.importing.labels_import import (
+    CHUNK,
+    NO_PREDICTION,
+    TOO_OLD,
+    Import,
+    Imported,
+)
+from homeostat.journal.keeping.upkeep import Keeping, upkeep
 from homeostat.records import Task
 
+NOW = at(90_000)
 ROWS: list[dict[str, Any]] = [
     {"id": "a", "value": 3, "source": "review", "time": "2026-11-20T13:00:00+00:00"},
     {"id": "b", "value": "cat, or dog", "source": None, "time": "2026-11-20T15:00:00+02:00"},
@@ -68,6 +88,7 @@ def import_(
     *,
     task: Task = Task.CLASSIFICATION,
     told: list[tuple[int, str, str]] | None = None,
+    now: datetime = NOW,
     progress: Callable[[str, int, int], None] = lambda *_: None,
 ) -> Imported:
     def tell(*what: Any) -> None:
@@ -82,7 +103,7 @@ def import_(
         layout=layout or Layout(),
         tell=tell,
         progress=progress,
-    ).run(at(90_000))
+    ).run(now)
 
 
 def predicted(folder: Path, ids: Sequence[str]) -> None:
@@ -213,8 +234,89 @@ def test_what_has_no_prediction_is_told(tmp_path: Path) -> None:
     ids = [*ours, "own-0", "own-2", "own-9"]
     write_json_lines(file, [{"id": identifier, "value": 1} for identifier in ids])
     told: list[tuple[int, str, str]] = []
-    assert import_(tmp_path, file, told=told).unmatched == 2
+    assert import_(tmp_path, file, told=told, now=NOON + timedelta(days=4)).unmatched == 2
     assert [(line, identifier) for line, identifier, _ in told] == [(4, ours[3]), (7, "own-9")]
+
+
+def test_a_label_older_than_its_row_is_told_apart(tmp_path: Path) -> None:
+    """It came, and is, more than an hour before the prediction, and is never joined to it; told by
+    the run that stores it, and by one that finds it stored. One that came later joins."""
+    file = tmp_path / "labels.jsonl"
+    early = [{"id": name, "value": 1, "time": NOON.isoformat()} for name in ("a", "b")]
+    write_json_lines(file, early)
+    assert import_(tmp_path, file, now=NOON).unmatched == 2
+    writer = open_writer(tmp_path)
+    writer.append(tensor_rows(["a"], at(3599)))
+    writer.append(tensor_rows(["b", "c"], at(3605)))
+    writer.close()
+    told: list[tuple[int, str, str]] = []
+    again = import_(tmp_path, file, told=told, now=at(7200))
+    assert (again.before, again.unmatched, again.too_old) == (2, 0, 1)
+    assert told == [(2, "b", TOO_OLD)]
+    write_json_lines(file, [{"id": "c", "value": 1, "time": NOON.isoformat()}])
+    assert import_(tmp_path, file, now=at(4)).too_old == 1
+    assert labels_of(tmp_path) == {"a": "1", "b": None, "c": None}
+    write_json_lines(file, [early[1]])
+    assert import_(tmp_path, file, now=at(7200)).too_old == 0
+    assert labels_of(tmp_path) == {"a": "1", "b": "1", "c": None}
+
+
+@pytest.mark.parametrize("name", ["labels.parquet", "labels.csv", "labels.jsonl"])
+def test_ids_that_are_numbers_are_whole(tmp_path: Path, name: str) -> None:
+    """A column of numbers with a gap becomes one of floats in pandas; the ids are what they were.
+    One that lost digits on the way is refused, and so is a gap."""
+    predicted(tmp_path, ["12345", "-7"])
+    file = tmp_path / name
+    frame = pd.DataFrame({"id": [12345.0, -7.0, None, 1e17], "value": [1, 2, 3, 4]})
+    if name.endswith("parquet"):
+        frame.to_parquet(file, index=False)
+    elif name.endswith("csv"):
+        frame = frame.head(3)
+        frame.to_csv(file, index=False)
+    else:
+        frame.to_json(file, orient="records", lines=True, double_precision=1)
+        file.write_text(file.read_text().replace("12345,", "12345.0,"))
+    told: list[tuple[int, str, str]] = []
+    found = import_(tmp_path, file, told=told)
+    assert labels_of(tmp_path) == {"12345": "1", "-7": "2"}
+    assert (found.stored, found.unmatched, found.refused) == (2, 0, len(frame) - 2)
+    assert '"id" is empty' in told[0][2]
+    if name.endswith("parquet"):
+        assert "lost digits" in told[1][2]
+
+
+def test_an_outcome_that_is_no_number_is_refused(tmp_path: Path) -> None:
+    """ "nan" reads as a number, and would spoil every sum; a class may be called so."""
+    file = tmp_path / "labels.csv"
+    file.write_text(
+        "id,value,name\na,nan,revenue\nb,-inf,revenue\nc,none,revenue\nd,nan,label\ne,1e3,revenue\n"
+    )
+    told: list[tuple[int, str, str]] = []
+    found = import_(tmp_path, file, told=told)
+    assert (found.stored, found.refused) == (3, 2)
+    refused = {line: problem for line, _, problem in told if problem != NO_PREDICTION}
+    assert sorted(refused) == [2, 3]
+    assert refused[2].startswith("'nan' as \"revenue\" would be read as a number")
+
+
+def test_a_table_forgets_which_files_were_imported_long_ago(tmp_path: Path) -> None:
+    """Each leaves its number in the table's log: upkeep takes those of a season ago away, and none
+    of a writer."""
+    now = datetime.now(UTC)
+    writer = open_writer(tmp_path, clock=lambda: now - timedelta(days=300))
+    writer.label([label("x", "1", now)])
+    writer.close()
+    old, new = tmp_path / "old.csv", tmp_path / "new.csv"
+    for file, days in ((old, 91), (new, 89)):
+        write_csv(file, [{"id": file.stem, "value": 1}])
+        import_(tmp_path, file, now=now - timedelta(days=days))
+    keeping = Keeping(keep=timedelta(0), keep_bytes=None, keep_deleted=timedelta(days=1))
+    table = tables.labels(str(tmp_path / "journal"), "digits")
+    assert len(writers(table)) == 3
+    upkeep(str(tmp_path / "journal"), "digits", Task.CLASSIFICATION, keeping, now=now)
+    assert len(writers(table)) == 2
+    assert import_(tmp_path, new, now=now).before == 1
+    assert import_(tmp_path, old, now=now).stored == 1
 
 
 def test_an_import_of_the_same_file_stores_nothing_twice(tmp_path: Path) -> None:
@@ -321,4 +423,6 @@ def test_the_command_tells_and_its_status_says_whether_all_was_stored(tmp_path: 
     assert done.returncode == 1
     assert "1 labels stored, of 2 rows: 1 label" in done.stdout
     assert "line 2 (no id): not a JSON object" in done.stdout
-    assert "1 labels have no prediction in the log" in done.stdout
+    assert (
+        "1 labels have no prediction in the log: they count if it was made already" in done.stdout
+    )
