@@ -78,7 +78,7 @@ def test_the_size_of_the_log_is_told_to_people_and_programs(project: Path) -> No
     assert (empty["rows"], empty["days"], empty["oldest"]) == (0, [], None)
     fill(project)
     told = json.loads(run(project, "stats", "--json"))
-    assert (told["rows"], told["files"], told["labels"], told["pending_labels"]) == (20, 10, 20, 0)
+    assert (told["rows"], told["files"], told["labels"]) == (20, 10, 20)
     assert [day["day"] for day in told["days"]] == [DAY]
     assert [each["writer"] for each in told["writers"]] == ["server-1"]
     assert told["writers"][0]["last_commit"] > DAY
@@ -93,6 +93,17 @@ def test_the_size_of_the_log_is_told_to_people_and_programs(project: Path) -> No
     assert "20 rows in 1 files" in shown
     assert DAY in shown
     assert "server-1" in shown
+
+
+def test_the_size_is_told_from_the_tables_logs_alone(project: Path) -> None:
+    """It takes no longer for more rows or labels: not one of their files is opened."""
+    fill(project)
+    for name in ("predictions", "labels"):
+        for file in (project / ".homeostat/journal/cancer" / name).rglob("date=*/*.parquet"):
+            file.write_bytes(b"")
+    told = json.loads(run(project, "stats", "--json"))
+    assert (told["rows"], told["labels"]) == (20, 20)
+    assert "homeostat labels pending" in run(project, "stats")
 
 
 def test_old_days_are_named_before_they_go(project: Path) -> None:
@@ -174,8 +185,7 @@ def leave_traces(settings: Settings) -> None:
     (job_folder / "copy.csv").write_text("secret-row-3,1\n")
     train = run_folder / "train.parquet"
     table = pq.read_table(settings.project / "data" / "train.parquet").slice(0, 3)
-    pq.write_table(table, train)
-    traces.write_trace(train, [None, "secret-row-3", "other-row-3"], [None, SECRET, OTHER])
+    traces.write_traced(train, table, [None, "secret-row-3", "other-row-3"], [None, SECRET, OTHER])
     for name in ("during", "before", "unknown"):
         (settings.reports_path / name).mkdir(parents=True)
         (settings.reports_path / name / "report.html").write_text("plots")

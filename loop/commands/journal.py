@@ -127,22 +127,21 @@ def forget(
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @click.pass_obj
 def stats(project: Path, as_json: bool) -> None:
-    """How large the log is, how far it reaches, and who writes to it."""
+    """How large the log is, how far it reaches, and who writes to it: quickly, however large."""
     from homeostat.journal.keeping.stats import stats as gather
-    from homeostat.journal.reader import Journal
 
     settings = settings_of(project)
     model = settings.model
     found = gather(settings.journal_path, model.name, model.task)
-    pending = Journal(settings.journal_path, model.name, model.task).pending_labels()
     if as_json:
         told = {**msgspec.to_builtins(found), "table_bytes": found.table_bytes}
-        click.echo(msgspec.json.encode({**told, "pending_labels": pending}))
+        click.echo(msgspec.json.encode(told))
         return
     say(f"{found.rows:,} rows in {found.files} files, {readable(found.bytes)}")
     if found.oldest and found.newest:
         say(f"from {found.oldest:%F %T} to {found.newest:%F %T} UTC")
-    say(f"{found.labels:,} labels, {readable(found.label_bytes)}; {pending:,} without a prediction")
+    pending = "`homeostat labels pending` counts those without a prediction"
+    say(f"{found.labels:,} labels, {readable(found.label_bytes)}; {pending}")
     say(f"{found.replaced.files} replaced files, {readable(found.replaced.bytes)}, until they go")
     _days(found)
     _writers(found)
