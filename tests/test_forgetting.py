@@ -62,6 +62,38 @@ def test_a_label_on_its_way_is_forgotten_with_the_row_that_a_key_leads_to(tmp_pa
     assert told_of(settings.home, KEY) == []
 
 
+def test_a_key_that_is_in_use_leaves_no_label_without_its_row(tmp_path: Path) -> None:
+    """A row that came after the search stays with its label, by which the next time finds both; it
+    is told."""
+    settings = kit.project(tmp_path)
+    server = open_writer(settings.home, url=settings.journal_path)
+    server.append(tensor_rows(["first-row", "other-row"], keys=[KEY, "somebody"]))
+    server.label([label("first-row", "1"), label("other-row", "1")])
+    server.flush()
+    came: list[str] = []
+
+    def meanwhile(what: str) -> None:
+        """What is to go from the predictions was found before the labels are looked through."""
+        if what == "looking through labels" and not came:
+            came.append(what)
+            server.append(tensor_rows(["late-row"], keys=[KEY]))
+            server.label([label("late-row", "2")])
+            server.flush()
+
+    report = forget_key(settings, meanwhile)
+    assert report.tables["predictions"].rows == 1
+    told = "\n".join(report.remains)
+    assert "The table predictions holds 1 such rows that came meanwhile" in told
+    assert told_of(settings.home, "first-row") == []
+    again = forget_key(settings)
+    assert (again.tables["predictions"].rows, again.tables["labels"].rows) == (1, 1)
+    assert again.remains == ()
+    assert told_of(settings.home, "late-row") == []
+    assert told_of(settings.home, KEY) == []
+    assert told_of(settings.home, "other-row")
+    server.close()
+
+
 def test_what_came_while_rows_were_forgotten_is_told(tmp_path: Path) -> None:
     """A label of such a row in a spool, or in a table: nobody is told that all is gone."""
     settings = kit.project(tmp_path)

@@ -3,12 +3,13 @@
 Deleting rows writes new files without them; the old ones stay on the disk, the smallest and the
 largest id of each stand in the table's log, and the deletion itself is noted there with what was
 asked for. All of that goes too. Killed anywhere, the same call again does the rest: predictions
-are deleted last, so that a key still leads to its labels.
+are deleted last, so that a key still leads to its labels. A key may be in use meanwhile: only the
+rows that were found by it go, with their labels; what came after is told, whole, by `left`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -64,12 +65,14 @@ class Waiting:
     clock: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
 
 
-def matching(wanted: Wanted, *, keys: bool = True) -> Any:
-    """The filter for rows, as an expression; without keys for tables that have none."""
-    by_id = pc.field(ID).isin(pa.array(sorted(wanted.ids), pa.string()))
+def matching(wanted: Wanted, *, keys: bool = True, among: Collection[str] | None = None) -> Any:
+    """The filter for rows, as an expression; without keys for tables that have none. `among`: by
+    their keys only rows with one of these ids."""
+    by_id = _any_of(ID, wanted.ids)
     if not keys or not wanted.keys:
         return by_id
-    return by_id | pc.field(KEY).isin(pa.array(sorted(wanted.keys), pa.string()))
+    by_key = _any_of(KEY, wanted.keys)
+    return by_id | (by_key if among is None else by_key & _any_of(ID, among))
 
 
 def find(predictions: TableRef, wanted: Wanted, progress: Progress = silent) -> Found:
@@ -88,13 +91,14 @@ def erase(
     waiting: Waiting | None = None,
     progress: Progress = silent,
 ) -> dict[str, Erased]:
-    """Erase the rows from all tables, by name. Raises JournalUnavailable."""
+    """Erase the rows that are wanted by id, and those found by key, from all tables, by name.
+    Raises JournalUnavailable."""
     waiting = waiting or Waiting()
     ids = Wanted(ids=wanted.ids | found.ids)
     erased = {}
     for name, time_column in TIME_COLUMNS.items():
         of = wanted if name == "predictions" else ids
-        erased[name] = _erase(tables[name], time_column, of, waiting, progress)
+        erased[name] = _erase(tables[name], time_column, of, found.ids, waiting, progress)
     return erased
 
 
@@ -112,14 +116,19 @@ def left(
 
 
 def _erase(
-    table: TableRef, time_column: str, wanted: Wanted, waiting: Waiting, progress: Progress
+    table: TableRef,
+    time_column: str,
+    wanted: Wanted,
+    among: Collection[str],
+    waiting: Waiting,
+    progress: Progress,
 ) -> Erased:
     handle = open_table(table)
     if handle is None or not (wanted.ids or wanted.keys):
         return Erased()
     if not any(column.name == KEY for column in handle.schema().fields):
         wanted = Wanted(ids=wanted.ids)
-    where = matching(wanted)
+    where = matching(wanted, among=among)
     matches = _search(table, time_column, where, progress)
     predicates = _predicates(table, matches, time_column, wanted)
     live = {file.path for file in files_of(handle, time_column)}
@@ -161,25 +170,37 @@ def _predicates(
     table: TableRef, matches: dict[str, Any], time_column: str, wanted: Wanted
 ) -> list[str]:
     """SQL, a day at a time, with the times between which the rows lie."""
-    by_day: dict[str, list[datetime]] = {}
+    by_day: dict[str, list[Any]] = {}
     for path, rows in matches.items():
-        by_day.setdefault(_day_of(path), []).extend(_times(rows, time_column))
-    values = [(ID, wanted.ids), (KEY, wanted.keys)]
-    chosen = [
-        one_of(column, ordered[at : at + AT_ONCE])
-        for column, found in values
-        for ordered in [sorted(found)]
-        for at in range(0, len(ordered), AT_ONCE)
-    ]
+        by_day.setdefault(_day_of(path), []).append(rows)
     predicates = []
-    for day, times in sorted(by_day.items()):
+    for day, parts in sorted(by_day.items()):
+        rows = pa.concat_tables(parts)
+        times = _times(rows, time_column)
         within = (
             f"{time_column} >= {timestamp(min(times))} AND {time_column} <= {timestamp(max(times))}"
         )
         if table.partition_by:
             within = f"date = '{day}' AND {within}"
-        predicates += [f"{within} AND {each}" for each in chosen]
+        predicates += [f"{within} AND {each}" for each in _chosen(rows, wanted)]
     return predicates
+
+
+def _chosen(rows: Any, wanted: Wanted) -> Iterator[str]:
+    """SQL for the rows that were found, some at a time: by their ids; by id and key, where an id
+    was not asked for, and may be another's row as well."""
+    found = sorted(set(zip(rows[ID].to_pylist(), rows[KEY].to_pylist(), strict=True)), key=str)
+    by_id = sorted({id_ for id_, _ in found} & wanted.ids)
+    by_key = [(id_, key) for id_, key in found if id_ not in wanted.ids]
+    for at in range(0, len(by_id), AT_ONCE):
+        yield one_of(ID, by_id[at : at + AT_ONCE])
+    for at in range(0, len(by_key), AT_ONCE):
+        ids, keys = (sorted(set(each)) for each in zip(*by_key[at : at + AT_ONCE], strict=True))
+        yield f"{one_of(ID, ids)} AND {one_of(KEY, keys)}"
+
+
+def _any_of(column: str, values: Collection[str]) -> Any:
+    return pc.field(column).isin(pa.array(sorted(values), pa.string()))
 
 
 def _times(rows: Any, column: str) -> list[datetime]:
