@@ -131,7 +131,7 @@ class Committer:
             logger.error(
                 "The journal could not store %s, next try in %.2g s: %s",
                 kind,
-                retry.left(),
+                retry.wait,
                 problem,
             )
 
