@@ -18,6 +18,7 @@ import pytest
 from mlflow import MlflowClient
 from sklearn.datasets import load_digits
 
+from homeostat import events as types
 from homeostat import settings as settings_module
 from homeostat.columns import LABEL, PREDICTION
 from homeostat.errors import JobError, NotReady
@@ -45,7 +46,7 @@ from homeostat.records import (
 from homeostat.registry import cache
 from homeostat.registry.mlflow_registry import Registry
 from homeostat.settings import Settings
-from homeostat.state import rollouts
+from homeostat.state import events, rollouts
 from loop import releasing
 from loop.running import open_context
 from retrain import dataset_job
@@ -514,10 +515,14 @@ def test_a_version_the_log_cannot_hold_is_turned_away(
     context = open_context(settings, os.environ, preload=False)
     client = MlflowClient(settings.tracking_uri)
     client.set_registered_model_alias("digits", "champion", versions.retrained.version)
-    with pytest.raises(NotReady, match="would not fit the prediction log"):
-        releasing.mirror_aliases(context, START)
+    for _ in range(2):
+        with pytest.raises(NotReady, match="would not fit the prediction log"):
+            releasing.mirror_aliases(context, START)
     with context.state.begin() as tx:
         assert rollouts.current(tx, "digits") is None
+        (told,) = events.newest(tx, "digits")  # once, however often it is looked at
+    assert (told.type, told.data["version"]) == (types.MODEL_REFUSED, versions.retrained.version)
+    assert "prediction: numbers in the log" in told.data["reason"]
     context.state.close()
     context.executor.close()
 

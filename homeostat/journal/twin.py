@@ -160,6 +160,10 @@ class MemoryStore:
             lambda app_id: versions.get(app_id, -1),
         )
 
+    def columns(self, table: TableRef) -> Any | None:
+        kept = self._tables.get(table.url)
+        return None if kept is None else kept.rows.schema
+
     def commit(self, table: TableRef, data: Any, *, app_id: str, version: int) -> bool:
         with self._lock:
             kept = self._tables.get(table.url) or _Kept(table.schema.empty_table())
