@@ -80,8 +80,8 @@ def run(options: Options, steps: Steps, folder: Path) -> Findings:
     for state in ("before compaction", "after compaction"):
         steps.tell(f"joining {state}")
         if state == "after compaction":
-            for table, column in (("predictions", "time"), ("labels", "received")):
-                compact(_table(url, table), column, now=BEGIN + 3 * SPAN)
+            for table in ("predictions", "labels"):
+                compact(_table(url, table), now=BEGIN + 3 * SPAN)
         for name, (start, end) in windows.items():
             turns.append(_joined(journal, given, f"{name}, {state}", start, end, options))
         turns.append(_streamed(journal, given, f"the whole week in batches, {state}"))
@@ -183,7 +183,7 @@ def _store(given: Given, url: str) -> None:
                 column_of("x"): part.astype(float),
             }
         )
-        dated = tables.with_partitions(data, predictions, "time")
+        dated = tables.with_partitions(data, predictions)
         commit(predictions, dated, app_id="bench", version=turn)
     for turn, part in enumerate(np.array_split(np.arange(len(given.labels)), COMMITS)):
         rows = given.labels.iloc[part]
@@ -198,9 +198,7 @@ def _store(given: Given, url: str) -> None:
                 "ordinal": pa.array(part),
             }
         )
-        commit(
-            labels, tables.with_partitions(data, labels, "received"), app_id="bench", version=turn
-        )
+        commit(labels, tables.with_partitions(data, labels), app_id="bench", version=turn)
 
 
 def _times(values: pd.Series) -> Any:

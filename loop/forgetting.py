@@ -12,12 +12,12 @@ from datetime import UTC, datetime, timedelta
 from homeostat.errors import JournalUnavailable
 from homeostat.identifiers import milliseconds_of
 from homeostat.journal.delta.files import Progress
+from homeostat.journal.delta.tables import tables_of
 from homeostat.journal.encoding.hash_key import read_hash_key
 from homeostat.journal.encoding.privacy import keyed_hash
 from homeostat.journal.encoding.recording import KEY
 from homeostat.journal.forgetting import forget, traces, waiting_rows
 from homeostat.journal.forgetting.forget import Erased, Found, Waiting, Wanted
-from homeostat.journal.keeping.upkeep import tables_of
 from homeostat.journal.left_spools import commit_left
 from homeostat.settings import Settings
 from homeostat.state import checks, runs

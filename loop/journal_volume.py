@@ -30,7 +30,7 @@ def volume_line(settings: Settings, now: datetime) -> str:
     model = settings.model
     try:
         table = tables.predictions(settings.journal_path, model.name, model.task)
-        days = by_day(files_in(table, "time"))
+        days = by_day(files_in(table))
         whole = last_whole_day(days, now)
         yesterday = (now - DAY).astimezone(UTC).date().isoformat()
         if whole is not None and whole.rows and whole.day >= yesterday:

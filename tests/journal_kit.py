@@ -125,4 +125,4 @@ def weighted(folder: Path, ids: list[str], weights: list[float], seconds: float)
             "input_x": [float(n) for n in range(len(ids))],
         }
     )
-    commit(table, with_partitions(rows, table, "time"), app_id="by hand", version=version)
+    commit(table, with_partitions(rows, table), app_id="by hand", version=version)

@@ -126,7 +126,7 @@ def test_tables_from_before_a_column_are_read(tmp_path: Path) -> None:
             "input_x": [1.5],
         }
     )
-    commit(old, with_partitions(rows, old, "time"), app_id="old", version=1)
+    commit(old, with_partitions(rows, old), app_id="old", version=1)
     assert "key" not in DeltaTable(table.url).schema().to_arrow().names
     window = open_journal(tmp_path).window(
         *EVER, ["x"], also=["_key", "_descriptors"], weights=True

@@ -137,7 +137,7 @@ class Journal:
         received = microseconds(aware("now", now or datetime.now(UTC)))
         data = pa.Table.from_batches([encode_labels(labels, received)])
         table = self._log.labels
-        data = tables.with_partitions(data, table, "received")
+        data = tables.with_partitions(data, table)
         app_id = f"import:{writer_id}"
         stored = False
         while not stored:  # another import under this id may be faster

@@ -118,7 +118,7 @@ class MemoryJournal(Journal):
     def _commit(self, table: TableRef, data: Any) -> None:
         predictions = table is self._log.predictions
         self._commits += 1
-        dated = tables.with_partitions(data, table, "time" if predictions else "received")
+        dated = tables.with_partitions(data, table)
         try:
             self._memory.commit(table, dated, app_id=WRITER, version=self._commits)
         except Unstorable:

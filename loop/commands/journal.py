@@ -40,12 +40,11 @@ def compact(project: Path) -> None:
     """Put small files together. Readers and servers go on; the loop does it by itself."""
     from homeostat.journal.delta import table_log
     from homeostat.journal.keeping import compaction
-    from homeostat.journal.keeping.upkeep import TIME_COLUMNS
 
     settings = settings_of(project)
     with _alone(settings) as progress:
         for name, table in _tables(settings).items():
-            done = compaction.compact(table, TIME_COLUMNS[name], now=utc_now(), progress=progress)
+            done = compaction.compact(table, now=utc_now(), progress=progress)
             table_log.tidy_log(table)
             say(f"{name}: {done.replaced} files became {done.written}")
 
@@ -211,7 +210,7 @@ def export(project: Path, /, file: Path, start: datetime, end: datetime, **chose
     settings = settings_of(project)
     if start >= end:
         raise InputError(f"--from {start:%F %T} does not come before --to {end:%F %T}")
-    files = files_in(_tables(settings)["predictions"], "time")
+    files = files_in(_tables(settings)["predictions"])
     about = sum(f.rows for f in files if f.start and f.end and f.end >= start and f.start < end)
     with progress_bar(terminal) as progress:
         rows = write(
@@ -247,7 +246,7 @@ def _alone(settings: Settings) -> Iterator[Progress]:
 
 
 def _tables(settings: Settings) -> Any:
-    from homeostat.journal.keeping.upkeep import tables_of
+    from homeostat.journal.delta.tables import tables_of
 
     return tables_of(settings.journal_path, settings.model.name, settings.model.task)
 

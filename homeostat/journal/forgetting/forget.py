@@ -27,7 +27,7 @@ from homeostat.journal.keeping.deletion import delete, one_of, timestamp
 
 ID, KEY = "prediction_id", "key"
 # In this order rows are erased: predictions last, since a key leads to the others through them.
-TIME_COLUMNS = {"labels": "received", "quarantine": "time", "predictions": "time"}
+ORDER = ("labels", "quarantine", "predictions")
 AT_ONCE = 2000  # ids in one predicate
 UNFINISHED = timedelta(minutes=10)  # a commit takes seconds; no file without one is younger
 
@@ -77,7 +77,7 @@ def matching(wanted: Wanted, *, keys: bool = True, among: Collection[str] | None
 
 def find(predictions: TableRef, wanted: Wanted, progress: Progress = silent) -> Found:
     """Rows that are wanted, in the table or in a file it once consisted of."""
-    matches = _search(predictions, "time", matching(wanted), progress)
+    matches = _search(predictions, matching(wanted), progress)
     times = {moment for table in matches.values() for moment in _times(table, "time")}
     ids = {each for table in matches.values() for each in table[ID].to_pylist()}
     return Found(ids=frozenset(ids), times=tuple(sorted(times)))
@@ -96,9 +96,9 @@ def erase(
     waiting = waiting or Waiting()
     ids = Wanted(ids=wanted.ids | found.ids)
     erased = {}
-    for name, time_column in TIME_COLUMNS.items():
+    for name in ORDER:
         of = wanted if name == "predictions" else ids
-        erased[name] = _erase(tables[name], time_column, of, found.ids, waiting, progress)
+        erased[name] = _erase(tables[name], of, found.ids, waiting, progress)
     return erased
 
 
@@ -107,9 +107,9 @@ def left(
 ) -> dict[str, int]:
     """Rows that are wanted and in some file of the tables, by name; tables without are left out."""
     found = {}
-    for name, time_column in TIME_COLUMNS.items():
+    for name in ORDER:
         where = matching(wanted, keys=name == "predictions")  # another's key is something else
-        matches = _search(tables[name], time_column, where, progress)
+        matches = _search(tables[name], where, progress)
         if matches:
             found[name] = sum(len(rows) for rows in matches.values())
     return found
@@ -117,7 +117,6 @@ def left(
 
 def _erase(
     table: TableRef,
-    time_column: str,
     wanted: Wanted,
     among: Collection[str],
     waiting: Waiting,
@@ -129,9 +128,9 @@ def _erase(
     if not any(column.name == KEY for column in handle.schema().fields):
         wanted = Wanted(ids=wanted.ids)
     where = matching(wanted, among=among)
-    matches = _search(table, time_column, where, progress)
-    predicates = _predicates(table, matches, time_column, wanted)
-    live = {file.path for file in files_of(handle, time_column)}
+    matches = _search(table, where, progress)
+    predicates = _predicates(table, matches, wanted)
+    live = {file.path for file in files_of(table, handle)}
     for done, predicate in enumerate(predicates):
         progress(f"deleting from {_named(table)}", done, len(predicates))
         delete(table, predicate)
@@ -139,7 +138,7 @@ def _erase(
     def holds(path: str) -> bool:
         found = matches.get(path)
         if found is None:
-            found = rows_in(table, path, _schema(time_column), where)
+            found = rows_in(table, path, _schema(table), where)
         return found is None or len(found) > 0
 
     gone = remove_dead(
@@ -150,25 +149,23 @@ def _erase(
     return Erased(rows=rows, files=gone.files, bytes=gone.bytes)
 
 
-def _search(table: TableRef, time_column: str, where: Any, progress: Progress) -> dict[str, Any]:
+def _search(table: TableRef, where: Any, progress: Progress) -> dict[str, Any]:
     """By file: the ids and times of the rows that match, where there are any."""
     found = {}
     files = files_on_disk(table)
     for done, file in enumerate(files):
         progress(f"looking through {_named(table)}", done, len(files))
-        rows = rows_in(table, file.path, _schema(time_column), where)
+        rows = rows_in(table, file.path, _schema(table), where)
         if rows is not None and len(rows):
             found[file.path] = rows
     return found
 
 
-def _schema(time_column: str) -> Any:
-    return pa.schema([(ID, pa.string()), (KEY, pa.string()), (time_column, arrays.TIME)])
+def _schema(table: TableRef) -> Any:
+    return pa.schema([(ID, pa.string()), (KEY, pa.string()), (table.time_column, arrays.TIME)])
 
 
-def _predicates(
-    table: TableRef, matches: dict[str, Any], time_column: str, wanted: Wanted
-) -> list[str]:
+def _predicates(table: TableRef, matches: dict[str, Any], wanted: Wanted) -> list[str]:
     """SQL, a day at a time, with the times between which the rows lie."""
     by_day: dict[str, list[Any]] = {}
     for path, rows in matches.items():
@@ -176,10 +173,8 @@ def _predicates(
     predicates = []
     for day, parts in sorted(by_day.items()):
         rows = pa.concat_tables(parts)
-        times = _times(rows, time_column)
-        within = (
-            f"{time_column} >= {timestamp(min(times))} AND {time_column} <= {timestamp(max(times))}"
-        )
+        column, times = table.time_column, _times(rows, table.time_column)
+        within = f"{column} >= {timestamp(min(times))} AND {column} <= {timestamp(max(times))}"
         if table.partition_by:
             within = f"date = '{day}' AND {within}"
         predicates += [f"{within} AND {each}" for each in _chosen(rows, wanted)]

@@ -140,7 +140,7 @@ class Import:
         # of labels with one time the later in the file wins, also over two chunks
         received = microseconds(now + timedelta(microseconds=number))
         data = pa.Table.from_batches([encode_labels(labels, received)])
-        data = tables.with_partitions(data, self._labels, "received")
+        data = tables.with_partitions(data, self._labels)
         if commit(self._labels, data, app_id=app_id, version=number, dated=now):
             self._stored += len(labels)
         else:  # the same import runs twice at once
