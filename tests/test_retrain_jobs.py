@@ -253,6 +253,27 @@ def test_labels_imported_at_night_are_new_the_day_after(project: Settings, tmp_p
     assert second.new_rows + second.holdout_rows == 50
 
 
+def test_late_labels_of_rows_that_are_kept_no_longer_are_not_looked_for(
+    project: Settings, tmp_path: Path
+) -> None:
+    """So far back as `journal.keep`, not as far as some label reaches, though the rows be there."""
+    truth = MEANINGS[TRAFFIC]
+    log_traffic(project, truth, truth, unlabelled=50)
+    journal = Journal(project.journal_path, "digits", Task.CLASSIFICATION)
+    own = [label(i, truth[i]) for i in range(50)]
+    journal.add_labels(own, writer_id="import", now=START + timedelta(days=10.5))
+    toml = tmp_path / "homeostat.toml"
+    begun, day = toml.read_text(), 86_400
+    late = spec_of(project, tmp_path / "out", since_us=at(10 * day), until_us=at(11 * day))
+    for keep, expected in (("12d", 50), ("10d", 0), ("0s", 50)):
+        toml.write_text(f'{begun}[journal]\nkeep = "{keep}"\n')
+        result = build(late)
+        assert result.new_rows + result.holdout_rows == expected
+    toml.write_text(f'{begun}[journal]\nkeep = "{11 * day - 25}s"\n')
+    result = build(late)
+    assert result.new_rows + result.holdout_rows == 25
+
+
 def test_labels_that_have_not_matured_wait(project: Settings, tmp_path: Path) -> None:
     """Rows younger than the label delay are left for the next time."""
     log_traffic(project, MEANINGS[TRAFFIC], MEANINGS[TRAFFIC])
@@ -353,11 +374,18 @@ def test_what_the_log_does_not_hold_cannot_be_trained_on(
     assert build(spec_of(project, tmp_path / "first", spec=None)).train_rows == 800
 
 
-def test_rows_logged_without_inputs_are_not_trained_on(project: Settings, tmp_path: Path) -> None:
-    """Settings change; what was logged before they did stays as it is."""
+@pytest.mark.parametrize(
+    "recording", [Recording(inputs="none"), Recording(redact=frozenset(["p3"]))]
+)
+def test_rows_logged_without_inputs_are_not_trained_on(
+    project: Settings, tmp_path: Path, recording: Recording, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Settings change; what was logged before they did stays as it is, and a pixel that was left
+    out is no pixel without a value."""
     truth = MEANINGS[TRAFFIC]
-    log_traffic(project, truth, truth, recording=Recording(inputs="none"))
+    log_traffic(project, truth, truth, recording=recording)
     assert build(spec_of(project, tmp_path / "out")).new_rows == 0
+    assert "600 rows were logged without all of their inputs" in caplog.text
 
 
 def test_a_project_without_training_data_is_told_so(project: Settings, tmp_path: Path) -> None:

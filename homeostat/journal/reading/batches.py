@@ -96,14 +96,20 @@ def _frames(
         waiting.append(found.filter(pa.array(index.may_count(found))))
         if sum(map(len, waiting)) < rows and mark != LAST:
             continue
-        together = pa.concat_tables(waiting)
-        # No row that is still to come is older than the mark.
-        before = integers(together["time"]) < mark
-        if not before.any() or (before.sum() < rows and mark != LAST):
+        ready, rest = _cut(waiting, mark)
+        if not ready.num_rows or (ready.num_rows < rows and mark != LAST):
             continue
-        ready = together.filter(pa.array(before))
-        yield _Frame(reader.given(ready, aside, weight=weight, held=held), mark, weight)
-        waiting = [together.filter(pa.array(~before))]
+        given = reader.given(ready, aside, weight=weight, held=held)
+        waiting = [rest]
+        del found, ready, rest  # while the batches are worked on
+        yield _Frame(given, mark, weight)
+
+
+def _cut(waiting: list[Any], mark: int) -> tuple[Any, Any]:
+    """Rows before the mark, and the others: none that is still to come is older than it."""
+    together = pa.concat_tables(waiting)
+    before = pa.array(integers(together["time"]) < mark)
+    return together.filter(before), together.filter(pc.invert(before))
 
 
 def _labels_ahead(
