@@ -73,7 +73,7 @@ def log_rows(url: str) -> list[str]:
                 np.arange(0, ROWS * WIDTH + 1, WIDTH, dtype=np.int32), values.ravel()
             ).cast(FLOATS),
         }
-        dated = tables.with_partitions(pa.table(columns), table, "time")
+        dated = tables.with_partitions(pa.table(columns), table)
         commit(table, dated, app_id="server", version=turn)
         ids += mine
     return ids
