@@ -33,7 +33,8 @@ CORRECTED, UNKNOWN, DOUBLED = 0.05, 0.01, 0.01  # of the labels
 OWN_IDS = 0.1  # of the rows: the callers' ids, which hold no time
 SAME_MOMENT = 0.2  # of the rows: predicted at the moment of the one before, as in one request
 SAME_TIME = 0.4  # of the corrections: with the time of what they correct
-SAME_REQUEST = 0.5  # of these: arrived with it, so that only the place in the request decides
+SAME_REQUEST = 0.5  # of these: arrived with it, so that only the place in the request decides,
+OTHER_SERVER = 0.5  # or, at another server, with its place as well: the source, then the value
 BEGIN = datetime(2026, 5, 1, tzinfo=UTC)
 SPAN = timedelta(days=7)
 LATE = timedelta(hours=8)  # the mean delay, exponential
@@ -131,7 +132,7 @@ def _given(count: int, random: np.random.Generator) -> Given:
     labelled = random.choice(len(ids), firsts, replace=False)
     delays = random.exponential(LATE / timedelta(microseconds=1), firsts).astype(np.int64)
     first = pd.DataFrame({"prediction_id": ids[labelled], "time": times[labelled] + delays})
-    first["value"] = random.integers(0, 10, firsts).astype(str)
+    first = first.assign(value=random.integers(0, 10, firsts).astype(str), source="one")
     # Arrival is no order of time: a queue that was away, a file that is imported at night.
     first["received"] = first["time"] + random.exponential(3.6e9, firsts).astype(np.int64)
     again = _corrections(first.sample(corrections, random_state=1), random)
@@ -142,6 +143,7 @@ def _given(count: int, random: np.random.Generator) -> Given:
     labels = pd.concat([first, again, strangers, twice])
     # within one arrival in any order: the order in which they then stand is the request's
     labels = labels.sample(frac=1, random_state=4).sort_values("received", kind="stable")
+    labels["ordinal"] = labels.groupby(["received", "source"]).cumcount()
     return Given(
         rows=pd.DataFrame({"prediction_id": ids, "time": times}),
         labels=labels.reset_index(drop=True),
@@ -160,6 +162,7 @@ def _corrections(corrected: pd.DataFrame, random: np.random.Generator) -> pd.Dat
         time=corrected["time"] + later,
         received=np.where(together, corrected["received"], arrived_at),
         value=random.integers(10, 20, count).astype(str),
+        source=np.where(random.random(count) < OTHER_SERVER, "another", "one"),
     )
 
 
@@ -192,10 +195,10 @@ def _store(given: Given, url: str) -> None:
                 "prediction_id": rows["prediction_id"].tolist(),
                 "name": ["label"] * len(rows),
                 "value": rows["value"].tolist(),
-                "source": ["bench"] * len(rows),
+                "source": rows["source"].tolist(),
                 "time": _times(rows["time"]),
                 "received": _times(rows["received"]),
-                "ordinal": pa.array(part),
+                "ordinal": pa.array(rows["ordinal"].to_numpy()),
             }
         )
         commit(labels, tables.with_partitions(data, labels), app_id="bench", version=turn)
@@ -234,11 +237,10 @@ def _streamed(journal: Journal, given: Given, what: str) -> Turn:
 
 
 def _expected(given: Given, start: datetime, end: datetime) -> pd.DataFrame:
-    """Straightforward: the last label of each id by its time, then its arrival, then its place in
-    the request it came with."""
+    """Straightforward: the last label of each id, by all that the log's join goes by."""
     first, last = microseconds(start), microseconds(end)
     rows = given.rows[(given.rows["time"] >= first) & (given.rows["time"] < last)]
-    labels = given.labels.sort_values(["time", "received"], kind="stable")
+    labels = given.labels.sort_values(["time", "received", "ordinal", "source", "value"])
     newest = labels.drop_duplicates("prediction_id", keep="last")
     joined = rows.merge(newest, on="prediction_id", how="left", suffixes=("", "_of_label"))
     return joined.sort_values(["time", "prediction_id"])
