@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from journal_kit import NOON, at, label, open_writer, tensor_rows
-from labels_import_kit import import_, labels_of, predicted, write_csv, write_json_lines
+from labels_import_kit import import_, labels_of, predicted, stored, write_csv, write_json_lines
 
 from homeostat.identifiers import uuid7
 from homeostat.journal.delta import tables
@@ -63,6 +63,7 @@ def test_ids_that_are_numbers_are_whole(tmp_path: Path, name: str) -> None:
     predicted(tmp_path, ["12345", "-7"])
     file = tmp_path / name
     frame = pd.DataFrame({"id": [12345.0, -7.0, None, 1e17], "value": [1, 2, 3, 4]})
+    frame["source"] = "2.0"  # a version, say: text stays as it is
     if name.endswith("parquet"):
         frame.to_parquet(file, index=False)
     elif name.endswith("csv"):
@@ -74,6 +75,7 @@ def test_ids_that_are_numbers_are_whole(tmp_path: Path, name: str) -> None:
     told: list[tuple[int, str, str]] = []
     found = import_(tmp_path, file, told=told)
     assert labels_of(tmp_path) == {"12345": "1", "-7": "2"}
+    assert set(stored(tmp_path)["source"]) == {"2.0"}
     assert (found.stored, found.unmatched, found.refused) == (2, 0, len(frame) - 2)
     assert '"id" is empty' in told[0][2]
     if name.endswith("parquet"):

@@ -48,13 +48,12 @@ class Layout:
 
 def label_of(values: Mapping[str, Any], layout: Layout, task: Task, now: datetime) -> Label:
     """Raises ValueError with what is wrong."""
-    typed = layout.typed
-    name = layout.all_names or _text(values, layout.name, LABEL, LONGEST, typed=typed)
+    name = layout.all_names or _text(values, layout.name, LABEL, LONGEST)
     source = layout.all_sources
     if source is None:
-        source = _text(values, layout.source, "", LONGEST, typed=typed)
+        source = _text(values, layout.source, "", LONGEST)
     return Label(
-        prediction_id=_text(values, layout.id, "", LONGEST_ID, typed=typed, needed=True),
+        prediction_id=_id(values, layout),
         value=_value(values.get(layout.value), name, layout, task),
         name=name,
         source=source,
@@ -80,31 +79,29 @@ def _untyped(value: str) -> str | None:
     return value or None
 
 
-def _text(
-    values: Mapping[str, Any],
-    column: str,
-    default: str,
-    longest: int,
-    *,
-    typed: bool,
-    needed: bool = False,
-) -> str:
+def _id(values: Mapping[str, Any], layout: Layout) -> str:
+    """Ids may be numbers, where callers number their predictions. A column of them with gaps is
+    written as 12345.0 by pandas, and by spreadsheets."""
+    text = _text(values, layout.id, "", LONGEST_ID)
+    if not text:
+        raise ValueError(f'"{layout.id}" is empty')
+    whole = not layout.typed and _WHOLE.fullmatch(text)
+    return text.partition(".")[0] if whole else text
+
+
+def _text(values: Mapping[str, Any], column: str, default: str, longest: int) -> str:
     value = values.get(column)
     if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
-        if needed:
-            raise ValueError(f'"{column}" is empty')
         return default
-    value = _named(value, column, typed)
+    value = _named(value, column)
     if len(value) > longest:
         raise ValueError(f'"{column}" has {len(value)} characters; at most {longest} are kept')
     return _encodable(value)
 
 
-def _named(value: Any, column: str, typed: bool) -> str:
-    """Ids may be numbers, where callers number their predictions; a column of numbers with gaps is
-    written as 12345.0 by pandas, and by spreadsheets."""
+def _named(value: Any, column: str) -> str:
     if isinstance(value, str):
-        return value if typed or not _WHOLE.fullmatch(value) else value.partition(".")[0]
+        return value
     if isinstance(value, float) and abs(value) >= 2**53:
         raise ValueError(
             f'"{column}" is {value!r}: so large a number lost digits; write it as text'
