@@ -9,12 +9,13 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import project_kit as kit
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
-from journal_kit import SteppingClock, column_rows, label, open_writer
+from journal_kit import SteppingClock, column_rows, label, open_writer, tensor_rows
 from test_journal_forget import told_of
 
 from homeostat.errors import Conflict
@@ -137,6 +138,20 @@ def test_a_window_is_exported_to_each_format(project: Path) -> None:
     none = pq.read_table(project / "none.parquet")
     assert (none.num_rows, none.column_names[:2]) == (0, ["a", "b"])
     assert [path.name for path in project.glob(".*.part")] == []
+
+
+def test_rows_that_are_not_exported_are_counted(project: Path) -> None:
+    """A file has one set of columns: rows of a tensor with another width are told. What was hidden
+    is no reason, it is exported as it lies there."""
+    hiding = Recording(redact=frozenset(["p0"]))
+    writer = open_writer(project / ".homeostat", model="cancer", recording=hiding)
+    writer.append(tensor_rows(["a", "b"], YESTERDAY, matrix=np.ones((2, 4), np.float32)))
+    writer.flush()
+    writer.append(tensor_rows(["c"], YESTERDAY + timedelta(seconds=1)))
+    writer.close()
+    said = run(project, "export", str(project / "rows.jsonl"), "--from", "3d")
+    assert "1 rows" in said
+    assert "2 rows of tensors with another number of elements are left out" in said
 
 
 def test_a_mistake_is_told(project: Path) -> None:

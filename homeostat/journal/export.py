@@ -58,7 +58,7 @@ def export(
             rows += batch.num_rows
             progress("exporting", rows, max(rows, about))
         if sink is None:
-            empty = journal.window(start, start, features, **chosen)
+            empty = journal.window(start, start, features, **chosen)  # no rows, but their columns
             sink = _sink(path, file, empty.schema)
         sink.close()
     progress("exporting", rows, rows)

@@ -212,6 +212,7 @@ def export(project: Path, /, file: Path, start: datetime, end: datetime, **chose
         raise InputError(f"--from {start:%F %T} does not come before --to {end:%F %T}")
     files = files_in(_tables(settings)["predictions"])
     about = sum(f.rows for f in files if f.start and f.end and f.end >= start and f.start < end)
+    left_out: list[int] = []
     with progress_bar(terminal) as progress:
         rows = write(
             journal_of(settings),
@@ -222,9 +223,12 @@ def export(project: Path, /, file: Path, start: datetime, end: datetime, **chose
             about=about,
             progress=progress,
             also=("_key",),
+            left_out=left_out.append,
             **chosen,
         )
     say(f"{rows:,} rows, {readable(file.stat().st_size)}: {file}")
+    if left_out:
+        say(f"{sum(left_out):,} rows of tensors with another number of elements are left out")
 
 
 @contextmanager
