@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,10 +22,10 @@ SAID = st.sampled_from(["7", "cat", "horse", "été"])
 
 
 @st.composite
-def batches(draw: st.DrawFn) -> PredictionBatch:
+def batches(draw: st.DrawFn, task: Task) -> PredictionBatch:
     """Of few sizes and versions, so that they repeat."""
     rows = draw(st.integers(1, 5))
-    widths = st.sampled_from([None, 2, 3])
+    widths = st.sampled_from([None, 0, 2, 3])
     numbers = draw(st.integers(0, 1000))
 
     def matrix(width: int | None, dtype: str) -> Any:
@@ -33,34 +34,40 @@ def batches(draw: st.DrawFn) -> PredictionBatch:
         return (np.arange(rows * width, dtype=dtype) + numbers).reshape(rows, width)
 
     ids = draw(st.lists(IDS, min_size=rows, max_size=rows))
+    said = SAID if task is Task.CLASSIFICATION else st.floats(width=32)
     more: dict[str, Any] = {
         "version": draw(st.sampled_from(["1", "2"])),
-        "predictions": draw(st.lists(SAID, min_size=rows, max_size=rows)),
+        "predictions": draw(st.lists(said, min_size=rows, max_size=rows)),
     }
-    if draw(st.booleans()):
+    if draw(st.integers(0, 3)) == 0:
         more["keys"] = draw(st.lists(st.sampled_from([None, "k"]), min_size=rows, max_size=rows))
     if draw(st.integers(0, 4)) == 0:
         return column_rows(ids, {"x": [1.5] * rows}, **more)
-    return tensor_rows(
+    features = draw(st.sampled_from([("p0", "p1", "p2"), ("a", "b", "c")]))
+    found = tensor_rows(
         ids,
+        features=features,
         matrix=matrix(3, draw(st.sampled_from(["<f4", "<f8"]))),
         probabilities=matrix(draw(widths), "<f4"),
         embedding=matrix(draw(widths), "<f4"),
         cached=draw(st.booleans()),
         **more,
     )
+    return replace(found, tensor=draw(st.booleans()))
 
 
-@given(given_batches=st.lists(batches(), max_size=12), sample=st.sampled_from([1.0, 0.5]))
+@pytest.mark.parametrize("task", Task)
+@given(data=st.data(), sample=st.sampled_from([1.0, 0.5]))
 def test_a_batch_is_written_as_by_an_encoder_that_saw_no_other(
-    given_batches: list[PredictionBatch], sample: float
+    task: Task, data: st.DataObject, sample: float
 ) -> None:
     """Byte for byte, under the same schema."""
     recording = Recording(sample=sample)
-    seasoned = PredictionEncoder(Task.CLASSIFICATION, recording)
+    seasoned = PredictionEncoder(task, recording)
+    given_batches = data.draw(st.lists(batches(task), max_size=12))
     for batch in [*given_batches, *given_batches]:
         found = seasoned.encode(batch)
-        expected = PredictionEncoder(Task.CLASSIFICATION, recording).encode(batch)
+        expected = PredictionEncoder(task, recording).encode(batch)
         assert (found is None) == (expected is None)
         if found is not None and expected is not None:
             assert (found.data, found.rows) == (expected.data, expected.rows)

@@ -36,7 +36,7 @@ class PredictionEncoder:
         self._veils = bool(recording.redact or recording.hash)
         self._types = {field.name: field.type for field in prediction_fields(task)}
         self._layouts: dict[tuple[Any, ...], Layout] = {}
-        self._plain = self._classes and not self._veils and recording.inputs == "full"
+        self._plain = not self._veils and recording.inputs == "full"
         self._usual: dict[tuple[str, str, bool], Usual] = {}
 
     def encode(self, batch: PredictionBatch) -> Encoded | None:
@@ -65,7 +65,7 @@ class PredictionEncoder:
             if usual is None or usual.layout is not encoded.layout:
                 if len(self._usual) >= MOST_LAYOUTS:
                     self._usual.clear()
-                usual = self._usual[key] = Usual(batch, encoded.layout)
+                usual = self._usual[key] = Usual(batch, encoded.layout, classes=self._classes)
             usual.learn(batch, encoded)
         return encoded
 

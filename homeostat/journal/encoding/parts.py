@@ -64,10 +64,15 @@ def columns(matrix: NDArray[Any]) -> Part:
 def vectors(matrices: Sequence[NDArray[Any]], rows: int, width: int) -> Part:
     """One list of float32 a row, which holds the row's vectors one after the other."""
     flat = [matrix if matrix.ndim == 2 else matrix.reshape(rows, -1) for matrix in matrices]
-    joined = np.concatenate(flat, axis=1, dtype=np.float32, casting="same_kind")
+    joined = side_by_side(flat)
     size = 4 * rows * width
     body = (same_offsets(width, rows), joined.data.cast("B") if size else b"", bytes(-size % 8))
     return Part((rows, 0, rows * width, 0), (0, 4 * (rows + 1), 0, size), body)
+
+
+def side_by_side(matrices: Sequence[NDArray[Any]]) -> Any:
+    """As float32, in one piece of memory."""
+    return np.concatenate(matrices, axis=1, dtype=np.float32, casting="same_kind")
 
 
 def _texts(lengths: list[int], data: bytes, nulls: int, known: bytes) -> Part:

@@ -1,16 +1,15 @@
 """Batches like the one before, which nearly all are: only their values are put together.
 
 Of a message of a few rows most is the same as in the last one with as many rows and as long texts:
-it is kept as bytes, and the values are laid between them. What is unusual (keys, named columns, ids
-of different lengths, letters beyond ASCII) goes the general way, as does the first of each size.
+it is kept as bytes, and the values are laid between them. What is unusual (keys, columns that are
+not all numbers, ids of different lengths, letters beyond ASCII) goes the general way, as does the
+first of each size.
 """
 
 from __future__ import annotations
 
 import struct
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from homeostat.journal.encoding import parts
 from homeostat.journal.encoding.batch import PredictionBatch
@@ -26,37 +25,43 @@ class _Around(NamedTuple):
     start: bytes  # up to the ids
     after_ids: bytes
     after_said: bytes
-    end: bytes
+    after_vectors: bytes
 
 
 class Usual:
-    """One version's tensors, with what the model says as text. Thread-safe: what is kept is only
-    ever added to or cleared."""
+    """One version's tensors or tables of numbers, with what the model says. Thread-safe: what is
+    kept is only ever added to or cleared."""
 
-    def __init__(self, batch: PredictionBatch, layout: Layout) -> None:
+    def __init__(self, batch: PredictionBatch, layout: Layout, *, classes: bool) -> None:
         self.layout = layout
+        self._classes = classes
+        self._features, self._tensor = batch.features, batch.tensor
         self._widths = [None if matrix is None else matrix.shape[1] for matrix in _matrices(batch)]
-        self._width = sum([width for width in self._widths if width is not None])
+        in_lists = self._widths if batch.tensor else self._widths[:2]
+        self._width = sum([width for width in in_lists if width is not None])
+        self._has_lists = any(width is not None for width in in_lists)
         self._sizes: dict[tuple[int, int, int], _Around] = {}
 
     def message(self, batch: PredictionBatch) -> Encoded | None:
         """None for a batch that has to go the general way."""
-        if batch.keys is not None or not batch.tensor:
+        if batch.keys is not None or batch.tensor is not self._tensor:
+            return None
+        if batch.features is not self._features and batch.features != self._features:
             return None
         ids: Any = batch.ids
-        said: Any = batch.predictions
         rows, matrices = len(ids), []
         for matrix, width in zip(_matrices(batch), self._widths, strict=True):
             if matrix is not None and matrix.shape == (rows, width):
                 matrices.append(matrix)
             elif matrix is not width:  # both are None where there is none
                 return None
-        names, answers, lengths = "".join(ids), "".join(said), list(map(len, said))
-        around = self._sizes.get((rows, len(names), len(answers)))
-        uniform = len(lengths) == rows and len(set(map(len, ids))) == 1
-        if around is None or not (uniform and names.isascii() and answers.isascii()):
+        names, said = "".join(ids), self._said(batch.predictions, rows)
+        if said is None or len(set(map(len, ids))) > 1 or not names.isascii():
             return None
-        vectors: Any = np.concatenate(matrices, axis=1, dtype=np.float32, casting="same_kind")
+        around = self._sizes.get((rows, len(names), len(said[1])))
+        if around is None:
+            return None
+        table = b"" if self._tensor else parts.columns(matrices.pop()).body[0]
         data = b"".join(
             (
                 around.start,
@@ -64,37 +69,49 @@ class Usual:
                 around.after_ids,
                 _TIME.pack(batch.time_us) * rows,
                 _TIME.pack(batch.latency_us) * rows,
-                parts.offsets(lengths),
-                answers.encode(),
+                *said,
                 around.after_said,
-                vectors,
-                around.end,
+                parts.side_by_side(matrices) if matrices else b"",
+                around.after_vectors,
+                table,
             )
         )
         return Encoded(self.layout, data, rows)
 
     def learn(self, batch: PredictionBatch, encoded: Encoded) -> None:
         """The next batch of this size need not go the general way."""
-        answers: Any = batch.predictions
-        rows, ids, said = encoded.rows, "".join(batch.ids), "".join(answers)
-        if len(set(map(len, batch.ids))) > 1 or not (ids.isascii() and said.isascii()):
+        rows, ids = encoded.rows, "".join(batch.ids)
+        said = self._said(batch.predictions, rows)
+        if said is None or len(set(map(len, batch.ids))) > 1 or not ids.isascii():
             return
         if len(self._sizes) >= MOST_SIZES:
             self._sizes.clear()
-        self._sizes[rows, len(ids), len(said)] = _Around(
+        lists = parts.same_offsets(self._width, rows) if self._has_lists else b""
+        self._sizes[rows, len(ids), len(said[1])] = _Around(
             start=self.layout.head_of(encoded.data) + parts.same_offsets(len(ids) // rows, rows),
             after_ids=padding(len(ids)),
-            after_said=padding(len(said)) + parts.same_offsets(self._width, rows),
-            end=padding(4 * rows * self._width),
+            after_said=padding(len(said[1])) + lists,
+            after_vectors=padding(4 * rows * self._width),
         )
+
+    def _said(self, predictions: Any, rows: int) -> tuple[bytes, Any] | None:
+        """Where each begins, and all of them."""
+        if len(predictions) != rows:
+            return None
+        if not self._classes:
+            return b"", parts.float64s(predictions).body[0]
+        joined = "".join(predictions)
+        if not joined.isascii():
+            return None
+        return parts.offsets(list(map(len, predictions))), joined.encode()
 
 
 def is_usual(batch: PredictionBatch) -> bool:
     """Whether the next one may be like it."""
-    whole = batch.tensor and batch.matrix is not None and batch.keys is None
+    whole = batch.matrix is not None and batch.keys is None
     return whole and all(each is None or each.ndim == 2 for each in _matrices(batch))
 
 
 def _matrices(batch: PredictionBatch) -> tuple[Any, Any, Any]:
-    """In the order in which a row's vectors lie in their one list."""
+    """In the order in which a row's vectors lie in their one list; a table's columns lie apart."""
     return batch.probabilities, batch.embedding, batch.matrix
