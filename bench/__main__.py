@@ -64,7 +64,9 @@ def main(arguments: Sequence[str]) -> int:
     if chosen.record:
         record(report)
         console.print(f"written into bench/{RESULTS.name}")
-    return 0
+    for aim in report.findings.missed:
+        console.print(f"What we ask of ourselves does not hold: {aim}", style="red", markup=False)
+    return 1 if report.findings.missed else 0
 
 
 def _run(name: str, options: Options, arguments: Sequence[str], console: Console) -> Report:

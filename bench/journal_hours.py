@@ -75,7 +75,7 @@ class Days:
 
     def compact(self) -> None:
         """As the job on a schedule does it, some days later."""
-        compact(self.table, "time", now=BEGIN + (self._shape.days + 2) * DAY)
+        compact(self.table, now=BEGIN + (self._shape.days + 2) * DAY)
 
     def _commit(self, start: datetime, seconds: int) -> float:
         rows = self._rows(start, seconds)
@@ -99,4 +99,4 @@ class Days:
         }
         inputs = self._random.normal(size=(len(FEATURES), count))
         columns |= {column_of(name): inputs[at] for at, name in enumerate(FEATURES)}
-        return tables.with_partitions(pa.table(columns), self.table, "time")
+        return tables.with_partitions(pa.table(columns), self.table)

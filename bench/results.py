@@ -39,6 +39,23 @@ class Findings:
     tables: Sequence[Table]
     notes: Sequence[str] = ()
     figures: Mapping[str, Any] = field(default_factory=dict)  # every single measurement
+    missed: Sequence[str] = ()  # aims of our own; the run is shown, and has failed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aim:
+    """What we ask of ourselves, and whether it came so."""
+
+    said: str  # the figure, and what is asked of it
+    met: bool
+
+    def __str__(self) -> str:
+        return f"{self.said}: {'met' if self.met else 'MISSED'}."
+
+
+def missed(aims: Sequence[Aim], *, quick: bool) -> list[str]:
+    """None of a quick run, whose figures mean nothing."""
+    return [str(aim) for aim in aims if not aim.met and not quick]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,9 @@ RATE = "$__rate_interval"
 RANGE = "$__range"
 MODEL = 'model="$model"'
 
+REQUESTS = "homeostat_requests_total"
+HARM = 'verdict=~"data_bug|harmful_shift|concept_drift"'
+
 
 def of_model(metric: str, *matchers: str) -> str:
     return f"{metric}{{{','.join((MODEL, *matchers))}}}"
@@ -32,9 +35,10 @@ def mean(histogram: str, window: str = RATE) -> str:
     return f"{total} / (sum(rate({of_model(histogram + '_count')}[{window}])) > 0)"
 
 
-def newest(metric: str, *matchers: str) -> str:
+def newest(metric: str, *matchers: str, by: str = "") -> str:
     """One number, should two processes show it for a moment."""
-    return f"max({of_model(metric, *matchers)})"
+    expression = of_model(metric, *matchers)
+    return f"max by ({by}) ({expression})" if by else f"max({expression})"
 
 
 def age(metric: str) -> str:

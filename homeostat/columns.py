@@ -18,6 +18,9 @@ ROLE = "_role"  # champion, challenger, shadow …
 KEY = "_key"  # the caller's own key of a row: a user, a device
 WEIGHT = "_weight"  # how many rows a row stands for: 1 / journal.sample at its time
 DESCRIPTORS = "_descriptors"  # six numbers in the place of the inputs; null where these are logged
+RECORDED = (
+    "_recorded"  # the settings that left inputs out, hid or reduced them; null: all are there
+)
 SOURCE = "_source"  # who gave a label
 NUMBER = "_number"  # a label's value as a number, null where it is none
 
@@ -36,6 +39,7 @@ RESERVED = frozenset(
         KEY,
         WEIGHT,
         DESCRIPTORS,
+        RECORDED,
         SOURCE,
         NUMBER,
     }

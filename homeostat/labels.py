@@ -38,11 +38,24 @@ def checked(value: Any, name: str, task: Task) -> str:
     """The text to store for a label of this name; raises ValueError for what cannot be one.
 
     What is compared with a regression's prediction is a number. Labels of any other name, such as
-    what a user thought of an answer, or what it earned, are theirs to define.
+    what a user thought of an answer, or what it earned, are theirs to define; but no text that
+    reads as a number and is none ("nan", "inf"): it would spoil every sum of outcomes.
     """
     text = canonical(value)
     if len(text) > LONGEST:
         raise ValueError(f"a label has at most {LONGEST} characters")
     if name == LABEL and task is Task.REGRESSION and not math.isfinite(float(text)):
         raise ValueError("a label must be finite")
+    if name != LABEL and _not_finite(text):
+        raise ValueError(
+            f'{text!r:.60} as "{name}" would be read as a number, and is none: leave it out, or '
+            "say it in a word"
+        )
     return text
+
+
+def _not_finite(text: str) -> bool:
+    try:
+        return not math.isfinite(float(text))
+    except ValueError:
+        return False

@@ -8,22 +8,21 @@ from bisect import bisect_left
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from homeostat.errors import JournalUnavailable
 from homeostat.identifiers import milliseconds_of
 from homeostat.journal.delta.files import Progress
+from homeostat.journal.delta.tables import tables_of
 from homeostat.journal.encoding.hash_key import read_hash_key
 from homeostat.journal.encoding.privacy import keyed_hash
 from homeostat.journal.encoding.recording import KEY
 from homeostat.journal.forgetting import forget, traces, waiting_rows
 from homeostat.journal.forgetting.forget import Erased, Found, Waiting, Wanted
-from homeostat.journal.keeping.upkeep import tables_of
 from homeostat.journal.left_spools import commit_left
 from homeostat.settings import Settings
 from homeostat.state import checks, runs
 from homeostat.state.store import State
-from loop import upkeep_lease
+from loop import made_of_rows, upkeep_lease
 from loop.server_door import flush_journal
 from loop.sweeping import files_with
 
@@ -62,7 +61,7 @@ def sentences(report: Report) -> list[str]:
     if report.versions:
         told.append(
             f"Versions {', '.join(report.versions)} were trained on such rows: their weights, and "
-            "the files of their runs in MLflow, are as they were. `homeostat retrain` makes one "
+            "what their programs logged to MLflow, are as they were. `homeostat retrain` makes one "
             "without them."
         )
     told.append(
@@ -123,21 +122,19 @@ def forget_rows(
         set_aside = waiting_rows.strip_rejected(settings.spool_path, model.name, everything)
         # In this order: what is found by its rows goes before they do.
         reports = _remove_reports(settings, state, [*found.times, *_times_in(wanted.ids)])
-        traced = _traced(settings, everything, progress)
+        traced = made_of_rows.holding(settings, everything, progress)
         run_ids = {path.parent.name for path in traced if path.is_relative_to(settings.runs_path)}
         folders = _remove_job_folders(settings, state, run_ids)
-        files = {
-            path.relative_to(settings.home).as_posix(): _strip(path, everything) for path in traced
-        }
+        stripped = made_of_rows.strip(settings, state, traced, everything)
         erased = forget.erase(tables, wanted, found, waiting=waiting, progress=progress)
     return Report(
         tables=erased,
         set_aside=set_aside,
-        files=files,
+        files=stripped.rows,
         reports=reports,
         job_folders=folders,
         versions=_versions_of(state, run_ids),
-        remains=_remains(settings, state, everything, progress),
+        remains=(*stripped.remains, *_remains(settings, state, everything, progress)),
     )
 
 
@@ -162,21 +159,6 @@ def _commit_spools(settings: Settings, wanted: Wanted, progress: Progress) -> No
         progress(f"waiting for a server to commit its rows, {patience:g} s at most", 0, 1)
         time.sleep(0.5)
     progress("committing what waits", 1, 1)
-
-
-def _traced(settings: Settings, wanted: Wanted, progress: Progress) -> list[Path]:
-    """Training sets, holdouts and references with such rows, by the traces beside them."""
-    found = [*traces.traced(settings.runs_path), *traces.traced(settings.references_path)]
-    holding = []
-    for done, path in enumerate(found):
-        progress("looking through training sets", done, len(found))
-        if traces.read_trace(path).filter(forget.matching(wanted)).num_rows:
-            holding.append(path)
-    return holding
-
-
-def _strip(path: Path, wanted: Wanted) -> int:
-    return traces.without(path, ids=wanted.ids, keys=wanted.keys)
 
 
 def _times_in(ids: Collection[str]) -> list[datetime]:

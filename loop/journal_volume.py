@@ -5,10 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from homeostat import columns
 from homeostat.errors import HomeostatError
 from homeostat.journal.delta import tables
 from homeostat.journal.delta.files import files_in
 from homeostat.journal.keeping.stats import Day, by_day, last_whole_day
+from homeostat.journal.reader import Journal
 from homeostat.records import Task
 from homeostat.settings import Settings
 from homeostat.words import format_duration
@@ -28,14 +30,14 @@ def volume_line(settings: Settings, now: datetime) -> str:
     model = settings.model
     try:
         table = tables.predictions(settings.journal_path, model.name, model.task)
-        days = by_day(files_in(table, "time"))
+        days = by_day(files_in(table))
+        whole = last_whole_day(days, now)
+        yesterday = (now - DAY).astimezone(UTC).date().isoformat()
+        if whole is not None and whole.rows and whole.day >= yesterday:
+            return _measured(whole, settings)
+        return _expected(days, settings)
     except HomeostatError as problem:
         return f"The log's size is not known: {problem}"
-    whole = last_whole_day(days, now)
-    yesterday = (now - DAY).astimezone(UTC).date().isoformat()
-    if whole is not None and whole.rows and whole.day >= yesterday:
-        return _measured(whole, settings)
-    return _expected(days, settings)
 
 
 def _measured(day: Day, settings: Settings) -> str:
@@ -52,7 +54,10 @@ def _expected(days: tuple[Day, ...], settings: Settings) -> str:
     if rows >= ENOUGH:
         each, how = size / rows, "measured"
     else:
-        each, how = _row_bytes(settings), "estimated"
+        width = _embedding(settings) if rows else None
+        each, how = _row_bytes(settings) + (width or 0) * _ELEMENT, "estimated"
+        if settings.serving.embedding and width is None:
+            how += f", and {_ELEMENT} more for each element of the embedding"
     a_day = each * EXAMPLE * journal.sample * DAY.total_seconds()
     sampled = f", of which {journal.sample:.3g} are logged" if journal.sample < 1 else ""
     return (
@@ -75,6 +80,14 @@ def _row_bytes(settings: Settings) -> float:
     classes = len(settings.model.classes) or 2
     said = classes * _ELEMENT if settings.model.task is Task.CLASSIFICATION else _NUMBER
     return _KNOWN + inputs + said
+
+
+def _embedding(settings: Settings) -> int | None:
+    """How many elements the newest row's has: no signature tells, nor a version before it ran."""
+    model = settings.model
+    journal = Journal(settings.journal_path, model.name, model.task)
+    (found,) = journal.newest(1, (), embedding=True)[columns.EMBEDDING].to_pylist() or [None]
+    return None if found is None else len(found)
 
 
 def _features(settings: Settings) -> int:

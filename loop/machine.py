@@ -7,8 +7,18 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from homeostat.errors import HomeostatError, Unavailable
+from homeostat.records import Rollout, VersionRef
 from homeostat.state import controls, runs
-from loop import checking, deciding, measuring, releasing, retraining, tidying, upkeeping
+from loop import (
+    checking,
+    deciding,
+    log_fit,
+    measuring,
+    releasing,
+    retraining,
+    tidying,
+    upkeeping,
+)
 from loop.context import Context
 from loop.holder import holder_name, is_dead
 
@@ -29,6 +39,7 @@ class Machine:
         self._mirrored_at: datetime | None = None
         self._tidied_at: datetime | None = None
         self._rests_until: dict[str, datetime] = {}
+        self._fit_asked: VersionRef | None = None
         self._held_until: datetime | None = None
         self._standing_by = False
 
@@ -68,6 +79,7 @@ class Machine:
     def _step(self, now: datetime) -> None:
         context = self.context
         rollout = releasing.publish_rollout(context)
+        self._try("log", lambda: self._ask_log(rollout, now))
         self._try("mirror", lambda: self._mirror(now))
         self._try("measure", lambda: releasing.measure_adopted(context, now))
         checking.collect(context, now)
@@ -84,6 +96,13 @@ class Machine:
             active = runs.active(tx, context.model) is not None
             paused = controls.control(tx, context.model).paused
         measuring.standing(context, newest, active, paused)
+
+    def _ask_log(self, rollout: Rollout | None, now: datetime) -> None:
+        """Of each version that serves once, so of the first one under the settings of now."""
+        if rollout is None or rollout.champion == self._fit_asked:
+            return
+        if log_fit.tell_misfit(self.context, rollout.champion, now):
+            self._fit_asked = rollout.champion
 
     def _mirror(self, now: datetime) -> None:
         if self._mirrored_at is not None and now - self._mirrored_at < ALIASES_EVERY:

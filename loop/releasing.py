@@ -15,7 +15,7 @@ from homeostat.registry.feature_names import feature_names
 from homeostat.state import rollouts
 from loop import retrain_jobs
 from loop.context import Context
-from loop.log_fit import require_fit
+from loop.log_fit import require_fit, tell_refused
 from loop.retrain_jobs import measured_folder
 from retrain import promotion, publish
 
@@ -56,7 +56,11 @@ def mirror_aliases(context: Context, now: datetime) -> None:
 def _adopt(context: Context, version: str, seen: int, now: datetime) -> None:
     names = feature_names(context.settings)
     ref = context.reach("mlflow", lambda: context.registry.fetch(version, feature_names=names))
-    require_fit(context.settings, ref)
+    try:
+        require_fit(context.settings, ref)
+    except NotReady as error:
+        tell_refused(context, ref, str(error), now)
+        raise
     try:
         with context.state.begin() as tx:
             rollouts.add_version(tx, context.model, ref, None, now)

@@ -53,15 +53,23 @@ class Inputs:
     def rows(self, journal: Journal, window: Window) -> pd.DataFrame:
         """The rows of a window, without those that were logged under other settings."""
         also = (columns.KEY,) if self.kept == "none" else (columns.KEY, columns.DESCRIPTORS)
+        left_out: list[int] = []
         found: pd.DataFrame = journal.window(
-            window.start, window.end, self._read(), versions=window.versions, also=also
+            window.start,
+            window.end,
+            self._read(),
+            versions=window.versions,
+            also=also,
+            as_recorded=self.hidden,  # in a tensor they keep their place
+            left_out=left_out.append,
         ).to_pandas()
         if self.kept == "none":
             return found
         described: pd.Series = found.pop(columns.DESCRIPTORS)
         mine = described.notna() == (self.kept == "descriptors")
-        if not mine.all():
-            log.info("%d rows were logged under other settings and are left out", (~mine).sum())
+        if left_out or not mine.all():
+            others = sum(left_out) + int((~mine).sum())
+            log.warning("%d rows were logged under other settings and are left out", others)
         found = found[mine].reset_index(drop=True)
         if self.kept == "descriptors":
             return pd.concat([_spread(described[mine].tolist()), found], axis=1)

@@ -79,11 +79,24 @@ def _logged(settings: Settings, names: tuple[str, ...], span: Span) -> Iterator[
     also = [KEY, LABEL_KNOWN]
     start = span.start
     if span.since is not None:
-        # labels come as late as they come: so far back as they reach, rows are looked through
-        start = min(start, journal.oldest_labelled(span.since) or start)
+        # Labels come as late as they come: as far back as they reach rows are looked through, but
+        # not further than the log is kept.
+        kept = _kept_since(span, settings.journal.keep)
+        start = min(start, journal.oldest_labelled(span.since, back_to=kept) or start)
+    left_out: list[int] = []
     yield journal.window(span.end, span.end, names, also=also)
-    for batch in journal.batches(start, span.end, names, also=also):
+    for batch in journal.batches(start, span.end, names, also=also, left_out=left_out.append):
         yield pa.Table.from_batches([batch])
+    if left_out:
+        logger.warning(
+            "%s rows were logged without all of their inputs, or in another shape, and are left "
+            "out of the training set",
+            sum(left_out),
+        )
+
+
+def _kept_since(span: Span, keep: timedelta) -> datetime:
+    return max(EPOCH, span.until - keep) if keep else EPOCH
 
 
 def _new(logged: Any, span: Span) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
@@ -45,7 +46,8 @@ class Answer(msgspec.Struct, omit_defaults=True):
 
 
 class Answering:
-    """One version's way from rows to answers. Called by one thread at a time."""
+    """One version's way from rows to answers. Called by one thread at a time, and by one more while
+    that one is held up by the journal."""
 
     def __init__(
         self,
@@ -71,37 +73,46 @@ class Answering:
             feature.name for feature in model.spec.features if feature.kind is FeatureKind.CATEGORY
         )
         self._told_at = -math.inf
+        self._predicting = threading.Lock()  # the one that was held up may go on at any time
         self._model_raw = msgspec.Raw(_encode(model.spec.model))
         self._version_raw = msgspec.Raw(_encode(model.spec.version))
         classes = model.spec.classes
         self._classes_raw = msgspec.Raw(_encode(classes)) if classes else None
 
-    def answer(self, requests: Sequence[Rows], wait: float = 0.0) -> list[Result]:
+    def answer(
+        self, requests: Sequence[Rows], wait: float = 0.0, *, logged: bool = True
+    ) -> list[Result]:
         """One result a request, in order. A request that fails does not fail its neighbours.
 
-        `wait`: how many seconds the calling thread may be held up until the journal has room.
+        `wait`: how many seconds the calling thread may be held up until the journal has room. Not
+        `logged`, rows are counted as dropped.
         """
         try:
-            return list(self._answer_together(requests, wait))
+            return list(self._answer_together(requests, wait, logged))
         except JournalUnavailable as error:
             return [error] * len(requests)
         except Exception as error:
             if len(requests) > 1:
-                return list(chain.from_iterable(self.answer([request]) for request in requests))
+                each = [self.answer([request], logged=logged) for request in requests]
+                return list(chain.from_iterable(each))
             if isinstance(error, InputError):  # of the journal: rows that it cannot write down
                 return [error]
             if not isinstance(error, ModelError):
                 log.exception("version %s failed", self._model.spec.version)
             return [ModelError(f"version {self._model.spec.version} did not answer: {error}")]
 
-    def _answer_together(self, requests: Sequence[Rows], wait: float) -> list[Result]:
+    def _answer_together(self, requests: Sequence[Rows], wait: float, logged: bool) -> list[Result]:
         started = time.perf_counter()
         rows = requests[0] if len(requests) == 1 else join(requests)
-        outputs = self._predict(rows)
+        with self._predicting:
+            outputs = self._predict(rows)
         check_finite(outputs)
         seconds = time.perf_counter() - started
         ids = _ids(requests, rows.count)
-        self._log(rows, ids, outputs, seconds, wait)
+        if logged:
+            self._log(rows, ids, outputs, seconds, wait)
+        else:
+            self._measuring.unlogged(rows.count)
         self._measuring.batch(self._model.spec.version, rows.count, seconds, outputs.predictions)
         return self._encoded(requests, ids, outputs)
 

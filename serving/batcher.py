@@ -11,8 +11,10 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Protocol
 
 import msgspec
 
@@ -27,6 +29,14 @@ PAUSE = 0.05  # seconds between two tries of what the journal does not take
 CALM = 10.0  # seconds without a slow append, until one is made on the event loop again
 
 
+class Answers(Protocol):
+    """Answering.answer."""
+
+    def __call__(
+        self, requests: Sequence[Rows], wait: float = 0.0, *, logged: bool = True
+    ) -> list[Result]: ...
+
+
 class Waiting(msgspec.Struct):
     """A request in the queue."""
 
@@ -39,18 +49,20 @@ class Batcher:
     """The queue before one loaded version, used from the event loop's thread alone.
 
     A queue belongs to a version, so an answer never mixes two. `patience` is how many seconds a
-    request waits for a journal that has no room for its rows, or hangs, before it is told so.
+    request waits for a journal that has no room for its rows, or hangs, before it is told so; or,
+    where it `may_drop` rows, before it is answered without being logged.
     """
 
     def __init__(
         self,
-        answer: Callable[[Sequence[Rows], float], list[Result]],
+        answer: Answers,
         pace: Pace,
         *,
         blocking: bool,
         max_batch_rows: int,
         max_queued_rows: int,
         patience: float,
+        may_drop: bool,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._answer = answer
@@ -59,7 +71,9 @@ class Batcher:
         self._max_batch_rows = max_batch_rows
         self._max_queued_rows = max_queued_rows
         self._patience = patience
+        self._may_drop = may_drop
         self._loop = loop
+        self._aside = ThreadPoolExecutor(1, "unlogged")  # beside a thread that the disk holds up
         self._thread = ThreadPoolExecutor(1, "model")  # starts none before it is used
         self._pending: deque[Waiting] = deque()
         self._no_room = False  # at the last try
@@ -100,6 +114,7 @@ class Batcher:
     async def close(self) -> None:
         await self.drained()
         self._thread.shutdown(wait=False)
+        self._aside.shutdown(wait=False)
 
     def _turn(self) -> None:
         batch = self._take()
@@ -114,27 +129,41 @@ class Batcher:
         running.add_done_callback(lambda done: self._finish(batch, done.result()))
 
     def _watch(self) -> None:
-        """Refuse what has waited long enough behind rows that the journal has not taken yet. Those
-        rows themselves have to wait: nobody knows whether they will be in it."""
+        """Refuse what has waited long enough behind rows that the journal has not taken yet, or
+        answer it without the journal. Those rows themselves have to wait: nobody knows whether they
+        will be in it."""
         pending, now, held = self._pending, self._loop.time(), self._pace.running()
-        if self._patience and held > SLOW:
+        if held > SLOW:
             for waiting in pending:
                 waiting.until = min(waiting.until, now + self._patience)
             while pending and pending[0].until <= now:
-                self._settle(
-                    pending.popleft(),
-                    JournalUnavailable(
-                        f"the prediction log has not taken the rows before these for {held:.1f} s; "
-                        "its disk may hang"
-                    ),
-                )
+                if self._may_drop:
+                    self._answer_aside(self._take(until=now))
+                else:
+                    self._settle(
+                        pending.popleft(),
+                        JournalUnavailable(
+                            "the prediction log has not taken the rows before these for "
+                            f"{held:.1f} s; its disk may hang"
+                        ),
+                    )
         self._watcher = self._loop.call_later(PAUSE, self._watch)
 
-    def _take(self) -> list[Waiting]:
-        """Whole requests, as many as fit; one that fits nowhere goes alone."""
+    def _answer_aside(self, batch: Sequence[Waiting]) -> None:
+        def answered(done: asyncio.Future[list[Result]]) -> None:
+            for waiting, result in zip(batch, done.result(), strict=True):
+                self._settle(waiting, result)
+            self._rest()
+
+        unlogged = partial(self._answer, [waiting.rows for waiting in batch], logged=False)
+        self._loop.run_in_executor(self._aside, unlogged).add_done_callback(answered)
+
+    def _take(self, until: float = math.inf) -> list[Waiting]:
+        """Whole requests, as many as fit, and whose time is over by then; one that fits nowhere
+        goes alone."""
         pending, count = self._pending, 0
         batch: list[Waiting] = []
-        while pending:
+        while pending and (until == math.inf or pending[0].until <= until):
             rows = pending[0].rows.count
             if batch and count + rows > self._max_batch_rows:
                 break
@@ -188,8 +217,12 @@ class Batcher:
     def _go_on(self, pause: float = 0.0) -> None:
         if not self._pending:
             self._busy = False
-            self._idle.set()
+            self._rest()
         elif pause:
             self._loop.call_later(pause, self._turn)
         else:
             self._loop.call_soon(self._turn)
+
+    def _rest(self) -> None:
+        if not (self._busy or self.waiting_rows):
+            self._idle.set()

@@ -20,6 +20,7 @@ from homeostat.errors import (
     HomeostatError,
     IntegrityError,
     JobError,
+    JournalUnavailable,
     ModelError,
     NotReady,
 )
@@ -28,6 +29,7 @@ from homeostat.model_runtime.loading import load
 from homeostat.records import Rollout, VersionRef, from_json
 from homeostat.registry.cache import entry_path, read_spec, verify
 from homeostat.settings import Settings
+from serving.journal import misfit
 from serving.served_model import ServedModel, Version
 
 log = logging.getLogger(__name__)
@@ -93,6 +95,7 @@ class Follower:
                 loaded = await asyncio.to_thread(load_verified, self._settings, ref)
                 version = self._wrap(ref, loaded, time.perf_counter() - started)
             model.swap(version, rollout)
+            await asyncio.to_thread(tell_misfit, self._settings, version)
         except (HomeostatError, OSError) as error:
             self._put_off(ref, error)
         except Exception as error:  # a version must not be able to end the follower
@@ -159,6 +162,18 @@ class Follower:
         )
         self._retry_at = time.monotonic() + self._retry_in
         self._retry_in = min(self._retry_in * 2, LONGEST_RETRY)
+
+
+def tell_misfit(settings: Settings, version: Version) -> None:
+    """Settings may have changed since the version passed its gate."""
+    name, number = settings.model.name, version.ref.version
+    try:
+        problem = misfit(settings, version.model.spec)
+    except JournalUnavailable as away:
+        log.warning("%s: whether version %s fits the log is not known: %s", name, number, away)
+        return
+    if problem is not None:
+        log.error("%s: version %s: %s", name, number, problem)
 
 
 def load_verified(settings: Settings, ref: VersionRef) -> LoadedModel:

@@ -8,10 +8,14 @@ from pathlib import Path
 
 from homeostat.identifiers import uuid7
 from homeostat.jobs import write_atomically
+from homeostat.journal.delta.model_log import of_model
+from homeostat.journal.delta.store import DeltaStore
 from homeostat.journal.encoding.hash_key import read_hash_key
 from homeostat.journal.encoding.recording import KEY, Recording
+from homeostat.journal.reading import acceptance
 from homeostat.journal.spooling.limits import Limits
 from homeostat.journal.writer import JournalWriter
+from homeostat.records import ModelSpec
 from homeostat.settings import JournalSettings, Settings
 
 
@@ -56,6 +60,16 @@ def unknown_names(journal: JournalSettings, features: Iterable[str]) -> str | No
         f"{'; '.join(found)}: no feature of the version has such a name, so nothing is hidden by "
         "it; correct the name (GET /models lists the features) or remove it"
     )
+
+
+def misfit(settings: Settings, spec: ModelSpec) -> str | None:
+    """What to tell a person of a version whose rows, logged as the settings are now, fit no table;
+    None where they fit. Raises JournalUnavailable."""
+    log = of_model(DeltaStore(), settings.journal_path, settings.model.name, settings.model.task)
+    found = acceptance.misfit(log, spec, settings.journal)
+    if found is None:
+        return None
+    return f"it answers, but is not logged, its rows are only set aside in the spool: {found}"
 
 
 def _writer_id(home: Path) -> str:

@@ -96,7 +96,8 @@ class ServedModel:
             blocking=model.blocking or journal.durability == "sync",
             max_batch_rows=serving.max_batch_rows,
             max_queued_rows=serving.max_queued_rows,
-            patience=journal.block_for.total_seconds() if must_log else 0.0,
+            patience=journal.block_for.total_seconds(),
+            may_drop=not must_log,
             loop=asyncio.get_running_loop(),
         )
         return Version(

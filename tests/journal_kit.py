@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
+from homeostat.journal.delta.commits import commit
+from homeostat.journal.delta.tables import predictions, with_partitions
 from homeostat.journal.encoding.batch import PredictionBatch
 from homeostat.journal.encoding.schema import microseconds
 from homeostat.journal.reader import Journal
@@ -105,3 +108,21 @@ def label(identifier: str, value: str, time: datetime = NOON, **more: str) -> La
 
 def ids_of(table: Any) -> list[str]:
     return table["_prediction_id"].to_pylist()
+
+
+def weighted(folder: Path, ids: list[str], weights: list[float], seconds: float) -> None:
+    """Rows as writers of other sampling rates leave them."""
+    table = predictions(str(folder / "journal"), "digits", Task.CLASSIFICATION)
+    version = int(seconds * 1000)
+    rows = pa.table(
+        {
+            "prediction_id": ids,
+            "time": pa.array([at(seconds)] * len(ids), pa.timestamp("us", "UTC")),
+            "version": ["1"] * len(ids),
+            "role": ["champion"] * len(ids),
+            "prediction": ["7"] * len(ids),
+            "weight": weights,
+            "input_x": [float(n) for n in range(len(ids))],
+        }
+    )
+    commit(table, with_partitions(rows, table), app_id="by hand", version=version)

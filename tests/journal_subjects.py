@@ -16,17 +16,16 @@ from typing import Any, Protocol
 
 from journal_kit import open_journal, open_writer
 
+from homeostat.journal.delta.tables import tables_of
 from homeostat.journal.encoding.batch import PredictionBatch
 from homeostat.journal.forgetting.forget import Waiting, Wanted, erase, find
 from homeostat.journal.keeping.compaction import compact
-from homeostat.journal.keeping.upkeep import tables_of
 from homeostat.journal.reader import Journal
 from homeostat.journal.twin import MemoryJournal
 from homeostat.records import Label, Task
 
 SPAWNER = multiprocessing.get_context("forkserver")
 SPAWNER.set_forkserver_preload(["journal_subjects"])
-TIMES = {"predictions": "time", "labels": "received", "quarantine": "time"}
 LATER = timedelta(days=10)  # the days of all rows are over
 
 
@@ -100,8 +99,8 @@ class DeltaSubject:
         self._open()
 
     def compact(self, now: datetime) -> None:
-        for name, table in self._tables.items():
-            compact(table, TIMES[name], now=now + LATER)
+        for table in self._tables.values():
+            compact(table, now=now + LATER)
 
     def forget(self, ids: Sequence[str], keys: Sequence[str]) -> None:
         wanted = Wanted(ids=frozenset(ids), keys=frozenset(keys))

@@ -31,8 +31,7 @@ from homeostat.errors import (
 )
 from homeostat.journal.delta import table_copy
 from homeostat.journal.delta.storage import filesystem
-from homeostat.journal.delta.tables import open_table
-from homeostat.journal.keeping import upkeep
+from homeostat.journal.delta.tables import open_table, tables_of
 from homeostat.journal.reader import Journal
 from homeostat.records import Rollout, from_json
 from homeostat.registry.cache import entry_path, verify
@@ -401,7 +400,7 @@ def test_a_table_whose_log_was_summed_up(tmp_path: Path) -> None:
 
 def cut_off_copy(settings: Settings, made: Path, kept: int) -> Path:
     """A restore killed after so many files of the log's predictions; its table's folder."""
-    table = upkeep.tables_of(settings.journal_path, kit.MODEL, settings.model.task)["predictions"]
+    table = tables_of(settings.journal_path, kit.MODEL, settings.model.task)["predictions"]
     with open_source(made) as source:
         wanted = source.manifest.tables["predictions"]
         ordered = table_copy.as_written(wanted.files)
@@ -430,7 +429,7 @@ def test_a_restored_table_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
 
 
 def stored_or_unavailable(settings: Settings) -> None:
-    table = upkeep.tables_of(settings.journal_path, kit.MODEL, settings.model.task)["predictions"]
+    table = tables_of(settings.journal_path, kit.MODEL, settings.model.task)["predictions"]
     if open_table(table) is None:
         raise TableNotFoundError
 

@@ -10,10 +10,11 @@ import pytest
 from bench import contest
 from bench.contest import Contestant, Outcome, Span
 from bench.fault_case import discrepancies
+from bench.journal_readings import Commits, Reading, aims
 from bench.load import Load
 from bench.machine import describe
 from bench.options import Options
-from bench.results import Findings, Report, Table, record
+from bench.results import Aim, Findings, Report, Table, missed, record
 from bench.steady import Told
 
 OURS, PEER = "ours", "peer"
@@ -120,3 +121,26 @@ def test_a_row_that_is_not_where_it_should_be_is_found(
     """What a server under faults promised is compared to the row."""
     found = "; ".join(discrepancies(policy, told, ROWS | counters, table, 0))
     assert (says in found) if says else not found
+
+
+def test_an_aim_that_is_missed_is_told_but_for_a_quick_run() -> None:
+    """Whose figures mean nothing."""
+    aims = [Aim(said="fast", met=True), Aim(said="small", met=False)]
+    assert [str(aim) for aim in aims] == ["fast: met.", "small: MISSED."]
+    assert missed(aims, quick=False) == ["small: MISSED."]
+    assert missed(aims, quick=True) == []
+
+
+@pytest.mark.parametrize(("slow", "held"), [(0.02, True), (0.07, False)])
+def test_an_hour_of_a_month_may_cost_twice_an_hour_of_a_day(slow: float, held: bool) -> None:
+    """Not three times, before compaction or after, new or old."""
+    hour, old = "an hour", "an hour of an old day"
+    readings = [
+        Reading(days=days, compacted=compacted, what=what, rows=1, seconds=seconds)
+        for compacted in (False, True)
+        for days, what, seconds in ((1, hour, 0.02), (30, hour, 0.03), (30, old, slow))
+    ]
+    commits = Commits(days=30, first=0.1, last=0.15, after=0.1, compaction=1.0, rows=1, bytes=1)
+    judged = aims(readings, [commits], (1, 30))
+    assert [aim.met for aim in judged] == [True, held, True, held, True]
+    assert bool(missed(judged, quick=False)) != held

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from journal_kit import EVER, PIXELS, column_rows, ids_of, open_journal, open_writer, tensor_rows
 
+from homeostat.journal.encoding.recording import Recording
 from homeostat.records import Feature, FeatureKind, ModelSpec, Task
 from homeostat.settings import JournalSettings
 
@@ -64,7 +65,22 @@ def test_what_is_not_logged_cannot_misfit(tmp_path: Path) -> None:
     assert journal.accepts(spec, JournalSettings(redact=("size",))) is None
     assert journal.accepts(spec, JournalSettings(inputs="none")) is None
     hashing = JournalSettings(hash=("size",))
-    assert journal.accepts(version("3", size=NUMBER), hashing) is not None
+    said = journal.accepts(version("3", size=NUMBER), hashing) or ""
+    assert "take size out of [journal] hash" in said
+
+
+def test_what_was_hashed_is_not_logged_in_the_clear(tmp_path: Path) -> None:
+    """Who no longer hashes a number has a log of text: told, with what to do."""
+    writer = open_writer(
+        tmp_path, recording=Recording(hash=frozenset(["size"]), hash_key=b"a key of some length")
+    )
+    writer.append(column_rows(["a"], {"size": [1.0]}))
+    writer.close()
+    journal = open_journal(tmp_path)
+    assert journal.accepts(version("1", size=NUMBER), JournalSettings(hash=("size",))) is None
+    said = journal.accepts(version("1", size=NUMBER)) or ""
+    assert "input_size: text in the log, numbers in the version" in said
+    assert "put size back into [journal] hash" in said
 
 
 def test_tensor_and_named_columns_share_a_table(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pytest
 from deltalake import DeltaTable
 from journal_kit import (
@@ -300,6 +301,19 @@ def test_thousands_of_segments_are_stored_in_few_commits(tmp_path: Path) -> None
     assert again.level().recovered == 1_200
     assert stored(tmp_path) == {f"row-{number}": 1 for number in range(1_200)}
     assert DeltaTable(tmp_path / "journal/digits/predictions").version() < 10
+
+
+def test_a_file_of_rows_has_a_largest_size(tmp_path: Path) -> None:
+    """Whatever commit_bytes allows: a commit has at least one of them in memory."""
+    away(tmp_path)
+    writer = open_writer(tmp_path, commit_bytes=100_000_000_000, flush_within=SOON)
+    wide = np.zeros((1, 4_000_000), np.float32)
+    for number in range(34):
+        writer.append(tensor_rows([f"row-{number}"], embedding=wide))
+    sizes = [file.stat().st_size for file in tmp_path.glob("spool/digits/server-1/*.arrows")]
+    writer.close()
+    assert len(sizes) >= 2
+    assert max(sizes) < 256_000_000 + 17_000_000
 
 
 def test_versions_that_take_turns_share_files_and_commits(tmp_path: Path) -> None:

@@ -6,16 +6,16 @@ import json
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import project_kit as kit
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
-from journal_kit import SteppingClock, column_rows, label, open_writer
+from journal_kit import SteppingClock, column_rows, label, open_writer, tensor_rows
 from test_journal_forget import told_of
 
 from homeostat.errors import Conflict
@@ -26,7 +26,6 @@ from homeostat.settings import Settings, load
 from homeostat.state import checks, runs
 from homeostat.state.store import open_state
 from loop.cli import cli
-from loop.journal_volume import volume_line
 
 YESTERDAY = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0) - timedelta(1)
 DAY = YESTERDAY.date().isoformat()
@@ -78,7 +77,7 @@ def test_the_size_of_the_log_is_told_to_people_and_programs(project: Path) -> No
     assert (empty["rows"], empty["days"], empty["oldest"]) == (0, [], None)
     fill(project)
     told = json.loads(run(project, "stats", "--json"))
-    assert (told["rows"], told["files"], told["labels"], told["pending_labels"]) == (20, 10, 20, 0)
+    assert (told["rows"], told["files"], told["labels"]) == (20, 10, 20)
     assert [day["day"] for day in told["days"]] == [DAY]
     assert [each["writer"] for each in told["writers"]] == ["server-1"]
     assert told["writers"][0]["last_commit"] > DAY
@@ -93,6 +92,17 @@ def test_the_size_of_the_log_is_told_to_people_and_programs(project: Path) -> No
     assert "20 rows in 1 files" in shown
     assert DAY in shown
     assert "server-1" in shown
+
+
+def test_the_size_is_told_from_the_tables_logs_alone(project: Path) -> None:
+    """It takes no longer for more rows or labels: not one of their files is opened."""
+    fill(project)
+    for name in ("predictions", "labels"):
+        for file in (project / ".homeostat/journal/cancer" / name).rglob("date=*/*.parquet"):
+            file.write_bytes(b"")
+    told = json.loads(run(project, "stats", "--json"))
+    assert (told["rows"], told["labels"]) == (20, 20)
+    assert "homeostat labels pending" in run(project, "stats")
 
 
 def test_old_days_are_named_before_they_go(project: Path) -> None:
@@ -128,6 +138,20 @@ def test_a_window_is_exported_to_each_format(project: Path) -> None:
     none = pq.read_table(project / "none.parquet")
     assert (none.num_rows, none.column_names[:2]) == (0, ["a", "b"])
     assert [path.name for path in project.glob(".*.part")] == []
+
+
+def test_rows_that_are_not_exported_are_counted(project: Path) -> None:
+    """A file has one set of columns: rows of a tensor with another width are told. What was hidden
+    is no reason, it is exported as it lies there."""
+    hiding = Recording(redact=frozenset(["p0"]))
+    writer = open_writer(project / ".homeostat", model="cancer", recording=hiding)
+    writer.append(tensor_rows(["a", "b"], YESTERDAY, matrix=np.ones((2, 4), np.float32)))
+    writer.flush()
+    writer.append(tensor_rows(["c"], YESTERDAY + timedelta(seconds=1)))
+    writer.close()
+    said = run(project, "export", str(project / "rows.jsonl"), "--from", "3d")
+    assert "1 rows" in said
+    assert "2 rows of tensors with another number of elements are left out" in said
 
 
 def test_a_mistake_is_told(project: Path) -> None:
@@ -174,8 +198,7 @@ def leave_traces(settings: Settings) -> None:
     (job_folder / "copy.csv").write_text("secret-row-3,1\n")
     train = run_folder / "train.parquet"
     table = pq.read_table(settings.project / "data" / "train.parquet").slice(0, 3)
-    pq.write_table(table, train)
-    traces.write_trace(train, [None, "secret-row-3", "other-row-3"], [None, SECRET, OTHER])
+    traces.write_traced(train, table, [None, "secret-row-3", "other-row-3"], [None, SECRET, OTHER])
     for name in ("during", "before", "unknown"):
         (settings.reports_path / name).mkdir(parents=True)
         (settings.reports_path / name / "report.html").write_text("plots")
@@ -257,27 +280,3 @@ def test_forgetting_asks_first_and_says_what_still_tells(project: Path) -> None:
     assert "server.log still holds" in told
     assert json.loads(run(project, "stats", "--json"))["rows"] == 19
     assert told_of(project / ".homeostat", "secret-row-1") == [logs / "server.log"]
-
-
-def test_up_tells_what_the_log_will_take(project: Path) -> None:
-    """Measured on the last whole day, else from the rows there are, else estimated from the
-    settings: with the sample and the inputs that are logged."""
-    settings = load(project, {})
-    assert settings.model.training_data is not None
-
-    def estimated(**changes: object) -> float:
-        changed = replace(settings, journal=replace(settings.journal, **changes))  # type: ignore[arg-type]
-        line = volume_line(changed, datetime.now(UTC))
-        assert "estimated" in line
-        return float(line.split("about ")[1].split(" bytes")[0])
-
-    assert estimated() > estimated(inputs="descriptors") > estimated(inputs="none")
-    sampled = replace(settings, journal=replace(settings.journal, sample=0.1))
-    assert "of which 0.1 are logged" in volume_line(sampled, datetime.now(UTC))
-    fill(project)
-    line = volume_line(settings, datetime.now(UTC))
-    assert f"for 20 rows on {DAY}" in line
-    assert "in 90d" in line
-    assert run(project, "volume").strip() == line
-    later = volume_line(settings, datetime.now(UTC) + timedelta(days=30))
-    assert "estimated" in later

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -222,6 +223,47 @@ def test_deletion_is_on_the_disk_before_what_it_replaced_may_go(
         assert {file for file in entries | named if file.exists()} <= set(forced)
     assert handle.version() > 2
     assert log / "_last_checkpoint" in forced
+
+
+@pytest.mark.parametrize("left_over", [False, True])
+def test_a_commit_is_on_the_disk_before_its_rows_leave_the_spool(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left_over: bool
+) -> None:
+    """Data files, the log's entries and their folders; also of a commit that a process made which
+    was killed before it deleted its file: nobody knows what it had forced."""
+    writer = open_writer(tmp_path)
+    writer.append(tensor_rows(["a"]))
+    writer.label([label("a", "7")])
+    copies = tmp_path / "copies"
+    if left_over:
+        shutil.copytree(tmp_path / "spool/digits/server-1", copies)
+        writer.close()
+        for file in copies.glob("*.arrows"):
+            shutil.copy2(file, tmp_path / "spool/digits/server-1")
+    forced = forced_files(monkeypatch)
+    lacking: dict[str, set[Path]] = {}
+
+    def deleting(path: Path) -> None:
+        if str(path).endswith(".arrows"):
+            kind = Path(path).stem.partition("-")[2]
+            lacking[kind] = committed_files(tmp_path / "journal/digits" / kind) - set(forced)
+        real(path)
+
+    real = os.unlink
+    monkeypatch.setattr(os, "unlink", deleting)
+    if left_over:
+        writer = open_writer(tmp_path)
+    writer.close()
+    assert lacking == {"predictions": set(), "labels": set()}
+    assert stored(tmp_path) == {"a": 1}
+
+
+def committed_files(table: Path) -> set[Path]:
+    """What the table consists of now, with the folders these files are in."""
+    handle = DeltaTable(table)
+    data = {Path(file) for file in handle.file_uris()}
+    entry = table / "_delta_log" / f"{handle.version():020d}.json"
+    return data | {file.parent for file in data} | {entry, entry.parent}
 
 
 class Range(ctypes.Structure):

@@ -25,9 +25,10 @@ from journal_kit import (
 from test_journal_crash import stored
 
 from homeostat.errors import JournalUnavailable
+from homeostat.journal.delta.tables import tables_of
 from homeostat.journal.forgetting import forget, waiting_rows
 from homeostat.journal.forgetting.forget import Erased, Waiting, Wanted
-from homeostat.journal.keeping import compaction, upkeep
+from homeostat.journal.keeping import compaction
 from homeostat.journal.left_spools import commit_left
 from homeostat.records import Task
 
@@ -48,7 +49,7 @@ def _tells(path: Path, text: str) -> bool:
 
 
 def refs(folder: Path) -> dict[str, Any]:
-    return upkeep.tables_of(str(folder / "journal"), "digits", TASK)
+    return tables_of(str(folder / "journal"), "digits", TASK)
 
 
 def erase(folder: Path, *, ids: Sequence[str] = (), keys: Sequence[str] = ()) -> dict[str, Erased]:
@@ -70,8 +71,8 @@ def fill(folder: Path) -> None:
     writer.close()
     journal = open_journal(folder)
     journal.quarantine(["secret-0-1", "other-0-1"], "bug", key="check", now=NOON)
-    compaction.compact(refs(folder)["predictions"], "time", now=NOON)
-    compaction.compact(refs(folder)["labels"], "received", now=NOON)
+    compaction.compact(refs(folder)["predictions"], now=NOON)
+    compaction.compact(refs(folder)["labels"], now=NOON)
 
 
 def test_a_key_is_forgotten_with_all_its_rows(tmp_path: Path) -> None:

@@ -16,9 +16,10 @@ from object_store_kit import BUCKET, ObjectStore, environ_of, free_port, object_
 
 from homeostat.errors import JournalUnavailable, SettingsError
 from homeostat.journal.delta import storage
+from homeostat.journal.delta.tables import tables_of
 from homeostat.journal.forgetting import forget
 from homeostat.journal.keeping.stats import stats
-from homeostat.journal.keeping.upkeep import Keeping, tables_of, upkeep
+from homeostat.journal.keeping.upkeep import Keeping, upkeep
 from homeostat.journal.reader import Journal
 from homeostat.journal.writer import JournalWriter
 from homeostat.records import Task

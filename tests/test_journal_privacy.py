@@ -16,11 +16,13 @@ from hypothesis.extra import numpy as arrays
 from journal_kit import NOON, column_rows, open_writer, tensor_rows
 
 from homeostat.errors import InputError
+from homeostat.journal.delta import tables
 from homeostat.journal.encoding.batch import PredictionBatch
 from homeostat.journal.encoding.descriptors import DESCRIPTORS, describe
 from homeostat.journal.encoding.privacy import keyed_hash
 from homeostat.journal.encoding.recording import Recording
 from homeostat.journal.encoding.schema import microseconds
+from homeostat.records import Task
 
 SECRET = "Rumpelstilzchen"
 KEY = b"a key of thirty-two bytes, or so"
@@ -216,3 +218,41 @@ def test_a_redacted_key_is_never_written(tmp_path: Path) -> None:
     write(tmp_path, Recording(redact=frozenset({"key"})), rows)
     assert [row["key"] for row in rows_of(tmp_path)] == [None, None]
     assert [row["input_age"] for row in rows_of(tmp_path)] == [7, 8]
+
+
+def test_rows_tell_under_which_settings_they_were_written(tmp_path: Path) -> None:
+    """Null for whole rows; else one text for one set of settings, whatever their order, and
+    `sample` is not one of them: it is in the weight."""
+    hidden = {"redact": frozenset({"b", "a"}), "hash": frozenset({"key"}), "hash_key": KEY}
+    settings = {
+        "whole": Recording(),
+        "sampled": Recording(sample=0.999999),
+        "few": Recording(inputs="descriptors"),
+        "none": Recording(inputs="none", **hidden),
+        "hidden": Recording(**hidden),
+    }
+    for name, recording in settings.items():
+        write(tmp_path, recording, tensor_rows([name], keys=["user-1"]))
+    assert {row["prediction_id"]: row["recorded"] for row in rows_of(tmp_path)} == {
+        "whole": None,
+        "sampled": None,
+        "few": '{"inputs":"descriptors"}',
+        "none": '{"inputs":"none","redact":["a","b"],"hash":["key"]}',
+        "hidden": '{"redact":["a","b"],"hash":["key"]}',
+    }
+
+
+def test_a_table_of_before_gets_the_column_when_rows_need_it(tmp_path: Path) -> None:
+    """Rows that are there are null in it, as whole rows are."""
+    table = tables.predictions(str(tmp_path / "journal"), "digits", Task.CLASSIFICATION)
+    before = table.schema.remove(table.schema.get_field_index("recorded"))
+    made = tables.open_or_create(replace(table, schema=before))
+    assert "recorded" not in [field.name for field in made.schema().fields]
+    for name, recording in (("old", Recording()), ("new", Recording(inputs="none"))):
+        writer = open_writer(tmp_path, recording=recording)
+        writer.append(tensor_rows([name]))
+        writer.close()
+    assert [(row["prediction_id"], row["recorded"]) for row in rows_of(tmp_path)] == [
+        ("new", '{"inputs":"none"}'),
+        ("old", None),
+    ]

@@ -33,11 +33,22 @@ SERVER = """
 import sys
 from pathlib import Path
 from journal_kit import label, open_writer, tensor_rows, column_rows
+from homeostat.journal.delta.model_log import of_model
+from homeostat.journal.delta.store import DeltaStore
+from homeostat.journal.reading.acceptance import misfit
+from homeostat.records import Feature, ModelSpec, Task
+from homeostat.settings import JournalSettings
 writer = open_writer(Path(sys.argv[1]))
 writer.append(tensor_rows(["a", "b"]))
 writer.append(column_rows(["c"], {"x": [None], "y": ["text"]}))
 writer.label([label("a", "7")])
 writer.flush()
+spec = ModelSpec(
+    model="digits", version="2", runtime="pyfunc", task=Task.CLASSIFICATION,
+    features=(Feature(name="y"),),
+)
+log = of_model(DeltaStore(), str(Path(sys.argv[1]) / "journal"), "digits", Task.CLASSIFICATION)
+assert "input_y: text in the log" in misfit(log, spec, JournalSettings())
 slow = {"pandas", "mlflow", "evidently", "sqlalchemy"} & set(sys.modules)
 print(writer.level().stored, sorted(slow))
 writer.close()
@@ -252,7 +263,8 @@ def test_another_engine_reads_the_tables(log: Path) -> None:
 
 
 def test_server_side_imports_no_pandas(tmp_path: Path) -> None:
-    """A process that appends, labels and commits never imports pandas, and ends cleanly."""
+    """A process that appends, labels, commits and asks what fits never imports pandas, and ends
+    cleanly."""
     assert run_child(SERVER, tmp_path) == (0, "3 []", "")
 
 

@@ -44,10 +44,11 @@ def test_rows_go_from_the_file_and_from_its_trace(tmp_path: Path) -> None:
 def test_file_without_a_trace_holds_no_rows_of_the_log(tmp_path: Path) -> None:
     """The project's own training data, say: nothing of it is touched."""
     path = tmp_path / "train.parquet"
-    pq.write_table(pa.table({"x": [1.0]}), path)
+    table = pa.table({"x": [1.0]})
+    pq.write_table(table, path)
     assert trace_of(path) == [(None, None)]
     assert traces.without(path, ids=["a"]) == 0
-    traces.write_trace(path, ["a"], [None])
+    traces.write_traced(path, table, ["a"], [None])
     assert traces.without(path, ids=["a"]) == 1
 
 

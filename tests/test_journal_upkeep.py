@@ -32,6 +32,7 @@ from homeostat.errors import Conflict, JournalUnavailable
 from homeostat.journal.delta import tables
 from homeostat.journal.delta.files import TableFile, files_in
 from homeostat.journal.delta.row_groups import Span, disorder, spans
+from homeostat.journal.delta.tables import tables_of
 from homeostat.journal.keeping import compaction, retention, upkeep
 from homeostat.records import Task
 
@@ -53,7 +54,7 @@ for count in range(10_000):
     writer.append(tensor_rows([f"turn-{sys.argv[2]}-{count}"]))
     writer.flush()
     print(f"row turn-{sys.argv[2]}-{count}", flush=True)
-    compaction.compact(predictions(folder), "time", now=LATER)
+    compaction.compact(predictions(folder), now=LATER)
 """
 
 
@@ -80,7 +81,7 @@ def quarters(day: datetime = DAY, count: int = 96) -> list[datetime]:
 
 def row_groups(folder: Path) -> list[Span]:
     table = predictions(folder)
-    return spans(table, [file.path for file in files_in(table, "time")], "time")
+    return spans(table, [file.path for file in files_in(table)])
 
 
 def touched(folder: Path, start: datetime) -> int:
@@ -93,7 +94,7 @@ def test_a_day_of_commits_becomes_one_file_and_reads_the_same(tmp_path: Path) ->
     """Every row once, and an hour's read skips most row groups by their times."""
     fill(tmp_path, quarters(count=48), each=3000)
     before = open_journal(tmp_path).window(*EVER, PIXELS)
-    done = compaction.compact(predictions(tmp_path), "time", now=LATER)
+    done = compaction.compact(predictions(tmp_path), now=LATER)
     assert (done.replaced, done.written, done.merged_days) == (48, 1, ("2026-11-20",))
     after = open_journal(tmp_path).window(*EVER, PIXELS)
     assert after.sort_by("_prediction_id").equals(before.sort_by("_prediction_id"))
@@ -105,10 +106,10 @@ def test_a_table_of_few_files_is_left_alone(tmp_path: Path) -> None:
     """Of the day that still grows a few small files are no harm, once it is over they are one."""
     fill(tmp_path, quarters(count=5))
     table = predictions(tmp_path)
-    assert compaction.compact(table, "time", now=NOON).replaced == 0
-    assert compaction.compact(table, "time", now=DAY + timedelta(days=1, minutes=59)).replaced == 0
-    assert compaction.compact(table, "time", now=LATER).replaced == 5
-    assert compaction.compact(table, "time", now=LATER).replaced == 0
+    assert compaction.compact(table, now=NOON).replaced == 0
+    assert compaction.compact(table, now=DAY + timedelta(days=1, minutes=59)).replaced == 0
+    assert compaction.compact(table, now=LATER).replaced == 5
+    assert compaction.compact(table, now=LATER).replaced == 0
 
 
 def test_a_day_out_of_order_is_sorted_once_it_is_over(tmp_path: Path) -> None:
@@ -118,15 +119,15 @@ def test_a_day_out_of_order_is_sorted_once_it_is_over(tmp_path: Path) -> None:
     fill(tmp_path, moments, each=3000)
     table = predictions(tmp_path)
     before = open_journal(tmp_path).window(*EVER, PIXELS)
-    assert compaction.compact(table, "time", now=NOON).sorted_days == ()
+    assert compaction.compact(table, now=NOON).sorted_days == ()
     assert disorder(row_groups(tmp_path)) > 2
-    assert compaction.compact(table, "time", now=LATER).sorted_days == ("2026-11-20",)
+    assert compaction.compact(table, now=LATER).sorted_days == ("2026-11-20",)
     assert max(touched(tmp_path, DAY + timedelta(hours=hour)) for hour in range(12)) <= 2
     after = open_journal(tmp_path).window(*EVER, PIXELS)
     assert after.sort_by("_prediction_id").equals(before.sort_by("_prediction_id"))
-    assert compaction.compact(table, "time", now=LATER).sorted_days == ()
+    assert compaction.compact(table, now=LATER).sorted_days == ()
     long_ago = datetime(2026, 1, 1, tzinfo=UTC)
-    assert compaction.compact(table, "time", now=LATER, since=long_ago).sorted_days == ()
+    assert compaction.compact(table, now=LATER, since=long_ago).sorted_days == ()
 
 
 def test_what_is_worth_doing_follows_from_the_files_alone() -> None:
@@ -156,7 +157,7 @@ def test_versions_with_other_columns_are_put_together(tmp_path: Path) -> None:
         writer.flush()
     writer.close()
     before = open_journal(tmp_path).window(*EVER, ["a", "b"])
-    assert compaction.compact(predictions(tmp_path), "time", now=NOON).replaced == 9
+    assert compaction.compact(predictions(tmp_path), now=NOON).replaced == 9
     after = open_journal(tmp_path).window(*EVER, ["a", "b"])
     assert after.sort_by("_prediction_id").equals(before.sort_by("_prediction_id"))
 
@@ -170,7 +171,7 @@ def test_killed_in_the_middle_a_compaction_leaves_the_table_right(tmp_path: Path
         found = stored(tmp_path)
         assert ids <= found.keys()
         assert set(found.values()) == {1}
-    compaction.compact(predictions(tmp_path), "time", now=LATER)
+    compaction.compact(predictions(tmp_path), now=LATER)
     assert stored(tmp_path) == found
     assert len(DeltaTable(tmp_path / "journal/digits/predictions").file_uris()) == 1
 
@@ -198,7 +199,7 @@ def test_old_days_go_with_their_labels_and_what_was_put_aside(tmp_path: Path) ->
     journal = open_journal(tmp_path)
     journal.quarantine(["back-9"], "bug", key="old", now=days_back(9))
     journal.quarantine(["back-2"], "bug", key="new", now=days_back(2))
-    refs, keeping = upkeep.tables_of(str(tmp_path / "journal"), "digits", TASK), KEEPING
+    refs, keeping = tables_of(str(tmp_path / "journal"), "digits", TASK), KEEPING
     would = upkeep.expire(refs, keeping, now=NOON, dry_run=True)
     assert len(days_of(tmp_path)) == 11
     done = upkeep.expire(refs, keeping, now=NOON)
@@ -215,8 +216,8 @@ def test_the_oldest_days_go_where_the_tables_are_too_large(tmp_path: Path) -> No
     """Oldest first until the rest fits; today's rows stay, however many."""
     moments = [days_back(back) for back in range(5, -1, -1)]
     fill(tmp_path, moments, each=50)
-    refs = upkeep.tables_of(str(tmp_path / "journal"), "digits", TASK)
-    size = sum(file.bytes for file in files_in(refs["predictions"], "time")[-2:])
+    refs = tables_of(str(tmp_path / "journal"), "digits", TASK)
+    size = sum(file.bytes for file in files_in(refs["predictions"])[-2:])
     two_days = replace(KEEPING, keep=timedelta(0), keep_bytes=size)
     assert upkeep.expire(refs, two_days, now=NOON).days == tuple(
         f"{moment:%F}" for moment in moments[:4]
@@ -232,7 +233,7 @@ def test_a_clock_that_runs_ahead_deletes_no_log(tmp_path: Path) -> None:
     moments = [days_back(back) for back in range(5, -1, -1)]
     fill(tmp_path, moments)
     url, ahead = str(tmp_path / "journal"), NOON + timedelta(days=40)
-    refs = upkeep.tables_of(url, "digits", TASK)
+    refs = tables_of(url, "digits", TASK)
     with pytest.raises(Conflict, match="vacuum --yes"):
         upkeep.upkeep(url, "digits", TASK, KEEPING, now=ahead)
     assert len(days_of(tmp_path)) == 6
@@ -249,15 +250,15 @@ def test_a_clock_that_runs_ahead_deletes_no_log(tmp_path: Path) -> None:
 def test_one_table_that_cannot_be_kept_holds_up_no_other(tmp_path: Path) -> None:
     """Replaced files go first, as on a disk that is nearly full; what failed is told at the end."""
     fill(tmp_path, quarters(count=12))
-    refs = upkeep.tables_of(str(tmp_path / "journal"), "digits", TASK)
-    compaction.compact(refs["predictions"], "time", now=NOON)
+    refs = tables_of(str(tmp_path / "journal"), "digits", TASK)
+    compaction.compact(refs["predictions"], now=NOON)
     writer = open_writer(tmp_path, writer_id="server-2")
     for number in range(12):
         writer.append(tensor_rows([f"row-{number}"]))
         writer.label([label(f"row-{number}", "7")])
         writer.flush()
     writer.close()
-    broken = max(files_in(refs["predictions"], "time"), key=lambda file: file.path).path
+    broken = max(files_in(refs["predictions"]), key=lambda file: file.path).path
     file = tmp_path / "journal/digits/predictions" / broken
     file.write_bytes(b"PAR1" + bytes(file.stat().st_size - 8) + b"PAR1")
     folder = tmp_path / "journal/digits/predictions/model=digits"
@@ -266,14 +267,14 @@ def test_one_table_that_cannot_be_kept_holds_up_no_other(tmp_path: Path) -> None
     with pytest.raises(JournalUnavailable, match="predictions"):
         upkeep.upkeep(str(tmp_path / "journal"), "digits", TASK, at_once, now=NOON)
     assert len(list(folder.rglob("*.parquet"))) == before - 12
-    assert len(files_in(refs["labels"], "received")) == 1
+    assert len(files_in(refs["labels"])) == 1
 
 
 def test_replaced_files_go_after_their_time(tmp_path: Path) -> None:
     """And what a commit that was cut off left behind; a file that may still be committed stays."""
     fill(tmp_path, quarters(count=12))
     table = predictions(tmp_path)
-    compaction.compact(table, "time", now=NOON)
+    compaction.compact(table, now=NOON)
     folder = tmp_path / "journal/digits/predictions"
     (kept,) = folder.rglob("*.zstd.parquet")
     young, old = kept.with_name("young.parquet"), kept.with_name("old.parquet")
@@ -324,7 +325,7 @@ def test_rows_come_in_and_are_read_while_the_tables_are_kept(tmp_path: Path) -> 
     url, stop = str(tmp_path / "journal"), threading.Event()
     troubles: list[BaseException] = []
     keeping = replace(KEEPING, keep_deleted=timedelta(0))
-    refs = upkeep.tables_of(url, "digits", TASK)
+    refs = tables_of(url, "digits", TASK)
 
     def until_stopped(work: Callable[[], object]) -> threading.Thread:
         def run() -> None:
@@ -341,7 +342,7 @@ def test_rows_come_in_and_are_read_while_the_tables_are_kept(tmp_path: Path) -> 
         assert len(ids) == len(set(ids))
 
     def keep() -> None:
-        compaction.compact(refs["predictions"], "time", now=LATER)
+        compaction.compact(refs["predictions"], now=LATER)
         upkeep.upkeep(url, "digits", TASK, keeping, now=NOON)
 
     threads = [until_stopped(read), until_stopped(keep)]

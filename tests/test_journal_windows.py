@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -24,6 +25,7 @@ from journal_kit import (
     open_journal,
     open_writer,
     tensor_rows,
+    weighted,
 )
 
 from homeostat.errors import InputError, JournalUnavailable
@@ -32,24 +34,6 @@ from homeostat.journal.delta.tables import predictions, with_partitions
 from homeostat.journal.encoding.sampling import shares
 from homeostat.journal.reader import Journal
 from homeostat.records import Task
-
-
-def weighted(folder: Path, ids: list[str], weights: list[float], seconds: float) -> None:
-    """Rows as writers of other sampling rates leave them."""
-    table = predictions(str(folder / "journal"), "digits", Task.CLASSIFICATION)
-    version = int(seconds * 1000)
-    rows = pa.table(
-        {
-            "prediction_id": ids,
-            "time": pa.array([at(seconds)] * len(ids), pa.timestamp("us", "UTC")),
-            "version": ["1"] * len(ids),
-            "role": ["champion"] * len(ids),
-            "prediction": ["7"] * len(ids),
-            "weight": weights,
-            "input_x": [float(n) for n in range(len(ids))],
-        }
-    )
-    commit(table, with_partitions(rows, table, "time"), app_id="by hand", version=version)
 
 
 def columns_of(window: Any, *names: str) -> list[tuple[Any, ...]]:
@@ -142,32 +126,13 @@ def test_tables_from_before_a_column_are_read(tmp_path: Path) -> None:
             "input_x": [1.5],
         }
     )
-    commit(old, with_partitions(rows, old, "time"), app_id="old", version=1)
+    commit(old, with_partitions(rows, old), app_id="old", version=1)
     assert "key" not in DeltaTable(table.url).schema().to_arrow().names
     window = open_journal(tmp_path).window(
         *EVER, ["x"], also=["_key", "_descriptors"], weights=True
     )
     assert columns_of(window, "x", "_key", "_descriptors", "_weight") == [(1.5, None, None, 1.0)]
     assert next(open_journal(tmp_path).batches(*EVER, ["x"])).num_rows == 1
-
-
-def test_newest_reaches_back_as_far_as_it_must(tmp_path: Path) -> None:
-    """The newest rows of a version, a slice or before a time, however far back they lie."""
-    writer = open_writer(tmp_path)
-    for hour in range(12):
-        writer.append(
-            column_rows([f"r{hour}"], {"x": [hour % 3]}, at(3600 * hour), version=str(hour % 4))
-        )
-        writer.flush()
-    writer.close()
-    journal = open_journal(tmp_path)
-    assert ids_of(journal.newest(2, ["x"])) == ["r10", "r11"]
-    assert ids_of(journal.newest(2, ["x"], versions=["0"])) == ["r4", "r8"]
-    assert ids_of(journal.newest(2, ["x"], where={"x": [1]}, before=at(3600 * 6))) == ["r1", "r4"]
-    assert ids_of(journal.newest(99, ["x"])) == [f"r{hour}" for hour in range(12)]
-    assert ids_of(journal.newest(0, ["x"])) == []
-    journal.quarantine(["r11"], "bug", key="k", now=NOON)
-    assert ids_of(journal.newest(1, ["x"])) == ["r10"]
 
 
 def test_window_reads_no_file_outside_it(tmp_path: Path) -> None:
@@ -215,42 +180,33 @@ def test_reading_features_reads_no_embedding(tmp_path: Path) -> None:
         journal.window(*EVER, PIXELS, embedding=True)
 
 
-def test_file_that_vanished_is_read_again(tmp_path: Path) -> None:
-    """A reader whose files went with a vacuum reads the table as it is now."""
-    writer = open_writer(tmp_path)
-    for turn in range(4):
-        writer.append(tensor_rows([f"r{turn}"], at(turn)))
-        writer.flush()
-    writer.close()
-    journal = open_journal(tmp_path)
-    given = journal.batches(*EVER, PIXELS, rows=1)
-    first = next(given)
-    folder = tmp_path / "journal/digits/predictions"
-    table = DeltaTable(folder)
-    table.optimize.compact()
-    table.vacuum(0, dry_run=False, enforce_retention_duration=False)
-    rest = list(given)
-    found = [each for batch in (first, *rest) for each in batch["_prediction_id"].to_pylist()]
-    assert found == ["r0", "r1", "r2", "r3"]
-    for file in DeltaTable(folder).file_uris():
-        Path(file).unlink()
-    with pytest.raises(JournalUnavailable):
-        journal.window(*EVER, PIXELS)
-
-
-@pytest.mark.parametrize("broken", ["file", "loop"])
-def test_folder_that_lets_nobody_in_is_no_empty_log(tmp_path: Path, broken: str) -> None:
-    """What cannot be looked into is away; only what is not there has no rows yet."""
-    place = tmp_path / "journal"
-    assert open_journal(tmp_path).newest_time() is None
-    if broken == "file":
-        place.write_text("no folder")
-    else:
-        place.symlink_to(place)
-    journal = open_journal(tmp_path)
-    for ask in (journal.newest_time, journal.pending_labels, lambda: journal.newest(1, ["x"])):
-        with pytest.raises(JournalUnavailable, match="does not answer"):
-            ask()
+def test_times_without_a_zone_are_refused(tmp_path: Path) -> None:
+    """They would be taken for one zone or another: each method says which argument lacks it."""
+    journal, naive = open_journal(tmp_path), NOON.replace(tzinfo=None)
+    asking: dict[str, list[Callable[[], object]]] = {
+        "start": [
+            lambda: journal.window(naive, NOON, ["x"]),
+            lambda: journal.batches(naive, NOON, ["x"]),
+            lambda: journal.outcomes("revenue", naive, NOON),
+            lambda: journal.quarantine_range(naive, NOON, "bug", key="k", now=NOON),
+        ],
+        "end": [lambda: journal.window(NOON, naive, ["x"])],
+        "before": [lambda: journal.newest(1, ["x"], before=naive)],
+        "since": [
+            lambda: journal.pending_labels(since=naive),
+            lambda: journal.oldest_labelled(naive),
+        ],
+        "now": [
+            lambda: journal.quarantine(["a"], "bug", key="k", now=naive),
+            lambda: journal.release("k", now=naive),
+            lambda: journal.ledger(naive),
+            lambda: journal.add_labels([label("a", "1")], writer_id="import", now=naive),
+        ],
+    }
+    for name, calls in asking.items():
+        for call in calls:
+            with pytest.raises(InputError, match=f"{name} = 2026.* no time zone"):
+                call()
 
 
 def batched(journal: Journal, *arguments: Any, rows: int, **more: Any) -> Any:

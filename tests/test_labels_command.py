@@ -65,6 +65,19 @@ def test_what_waits_is_counted(project: Path) -> None:
     assert "labels without a prediction (yet): 1" in shown
 
 
+def test_rows_in_quarantine_wait_for_nothing(project: Path) -> None:
+    """They are not used, whatever their labels; how late labels come, they show like others."""
+    journal = Journal(str(project / "journal"), "digits", Task.CLASSIFICATION)
+    journal.quarantine(["4-0", "4-9", "0-0"], "bug", key="k", now=NOW)
+    try:
+        found = json.loads(kit.homeostat(project, "labels", "pending", "--json").stdout)
+        assert found == {"matured": 20, "pending": 9, "never": 8, "without_prediction": 1}
+        ledger = json.loads(kit.homeostat(project, "labels", "ledger", "--json").stdout)
+        assert (ledger["rows"], ledger["labelled"]) == (40, 21)
+    finally:
+        journal.release("k", now=NOW)
+
+
 def test_a_log_without_labels_says_so(tmp_path: Path) -> None:
     """Nothing to estimate from."""
     (tmp_path / "homeostat.toml").write_text('home = "."\n[model]\nname = "digits"\n')
@@ -119,3 +132,14 @@ def test_words_for_a_regression_are_labels_of_another_name() -> None:
     with pytest.raises(InputError) as refused:
         read_labels(b'{"labels": [{"id": "a", "value": "too low"}]}', Task.REGRESSION, NOW)
     assert refused.value.field == "value"
+
+
+@pytest.mark.parametrize("value", ["nan", "-Infinity", "1e999"])
+def test_an_outcome_that_is_no_number_is_refused(value: str) -> None:
+    """It would count as a number among outcomes, and spoil every sum of them."""
+    entry = {"id": "a", "value": value, "name": "revenue"}
+    with pytest.raises(InputError, match="would be read as a number, and is none") as refused:
+        read_labels(json.dumps({"labels": [entry]}).encode(), Task.CLASSIFICATION, NOW)
+    assert (refused.value.row, refused.value.field) == (0, "value")
+    entry["name"] = "label"  # a class may be called so
+    assert read_labels(json.dumps({"labels": [entry]}).encode(), Task.CLASSIFICATION, NOW)

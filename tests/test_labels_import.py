@@ -2,106 +2,34 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
-import json
 import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import project_kit as kit
 import pytest
-from journal_kit import EVER, NOON, PIXELS, at, ids_of, open_journal, open_writer, tensor_rows
+from journal_kit import at
+from labels_import_kit import (
+    ROWS,
+    import_,
+    labels_of,
+    predicted,
+    stored,
+    write_csv,
+    write_json_lines,
+    write_parquet,
+    write_tsv_gz,
+)
 
 from homeostat.errors import InputError
-from homeostat.identifiers import uuid7
-from homeostat.journal.delta.storage import filesystem
 from homeostat.journal.importing.label_rows import Layout
-from homeostat.journal.importing.labels_import import CHUNK, Import, Imported
+from homeostat.journal.importing.labels_import import CHUNK, NO_PREDICTION, Imported
 from homeostat.records import Task
-
-ROWS: list[dict[str, Any]] = [
-    {"id": "a", "value": 3, "source": "review", "time": "2026-11-20T13:00:00+00:00"},
-    {"id": "b", "value": "cat, or dog", "source": None, "time": "2026-11-20T15:00:00+02:00"},
-    {"id": "a", "value": 4.0, "source": "second look", "time": "2026-11-20T14:00:00Z"},
-    {"id": "c", "value": True, "source": "ü", "time": None},
-]
-
-
-def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def write_tsv_gz(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    with gzip.open(path, "wt", newline="", encoding="utf-8-sig") as file:
-        writer = csv.DictWriter(file, list(rows[0]), delimiter="\t")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def write_json_lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-
-
-def write_parquet(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Typed: values are text here, times are times."""
-    frame = pd.DataFrame(rows).assign(value=[str(row["value"]).lower() for row in rows])
-    frame["value"] = frame["value"].replace("4.0", "4")
-    frame["time"] = pd.to_datetime(frame["time"], utc=True, format="ISO8601")
-    frame.to_parquet(path, index=False)
-
-
-def import_(
-    folder: Path,
-    file: Path,
-    layout: Layout | None = None,
-    *,
-    task: Task = Task.CLASSIFICATION,
-    told: list[tuple[int, str, str]] | None = None,
-    progress: Callable[[str, int, int], None] = lambda *_: None,
-) -> Imported:
-    def tell(*what: Any) -> None:
-        if told is not None:
-            told.append(what)
-
-    return Import(
-        url=str(folder / "journal"),
-        model="digits",
-        task=task,
-        file=file,
-        layout=layout or Layout(),
-        tell=tell,
-        progress=progress,
-    ).run(at(90_000))
-
-
-def predicted(folder: Path, ids: Sequence[str]) -> None:
-    writer = open_writer(folder)
-    writer.append(tensor_rows(ids))
-    writer.close()
-
-
-def labels_of(folder: Path) -> dict[str, str | None]:
-    found = open_journal(folder).window(*EVER, PIXELS)
-    return dict(zip(ids_of(found), found["_label"].to_pylist(), strict=True))
-
-
-def stored(folder: Path) -> pd.DataFrame:
-    """Every row of the labels table, as any engine reads it."""
-    from deltalake import DeltaTable
-
-    url = str(folder / "journal" / "digits" / "labels")
-    return DeltaTable(url).to_pyarrow_dataset(filesystem=filesystem(url)).to_table().to_pandas()
 
 
 @pytest.mark.parametrize(
@@ -202,19 +130,18 @@ def test_a_regression_takes_numbers_only_for_what_is_compared(tmp_path: Path) ->
     assert told[0][:2] == (2, "b")
 
 
-def test_what_has_no_prediction_is_told(tmp_path: Path) -> None:
-    """Callers' own ids and ours, over several days of the log."""
-    ours = [uuid7(int((NOON + timedelta(days=d)).timestamp() * 1e9)) for d in range(4)]
-    writer = open_writer(tmp_path)
-    for day, identifier in enumerate(ours[:3]):
-        writer.append(tensor_rows([identifier, f"own-{day}"], NOON + timedelta(days=day)))
-    writer.close()
-    file = tmp_path / "labels.jsonl"
-    ids = [*ours, "own-0", "own-2", "own-9"]
-    write_json_lines(file, [{"id": identifier, "value": 1} for identifier in ids])
+def test_an_outcome_that_is_no_number_is_refused(tmp_path: Path) -> None:
+    """ "nan" reads as a number, and would spoil every sum; a class may be called so."""
+    file = tmp_path / "labels.csv"
+    file.write_text(
+        "id,value,name\na,nan,revenue\nb,-inf,revenue\nc,none,revenue\nd,nan,label\ne,1e3,revenue\n"
+    )
     told: list[tuple[int, str, str]] = []
-    assert import_(tmp_path, file, told=told).unmatched == 2
-    assert [(line, identifier) for line, identifier, _ in told] == [(4, ours[3]), (7, "own-9")]
+    found = import_(tmp_path, file, told=told)
+    assert (found.stored, found.refused) == (3, 2)
+    refused = {line: problem for line, _, problem in told if problem != NO_PREDICTION}
+    assert sorted(refused) == [2, 3]
+    assert refused[2].startswith("'nan' as \"revenue\" would be read as a number")
 
 
 def test_an_import_of_the_same_file_stores_nothing_twice(tmp_path: Path) -> None:
@@ -321,4 +248,6 @@ def test_the_command_tells_and_its_status_says_whether_all_was_stored(tmp_path: 
     assert done.returncode == 1
     assert "1 labels stored, of 2 rows: 1 label" in done.stdout
     assert "line 2 (no id): not a JSON object" in done.stdout
-    assert "1 labels have no prediction in the log" in done.stdout
+    assert (
+        "1 labels have no prediction in the log: they count if it was made already" in done.stdout
+    )

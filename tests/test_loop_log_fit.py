@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatch
 from pathlib import Path
 
 import project_kit as kit
@@ -12,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 from journal_kit import column_rows
 
+from homeostat import events as types
 from homeostat.errors import NotReady
 from homeostat.journal.writer import JournalWriter
 from homeostat.records import (
@@ -29,11 +31,14 @@ from homeostat.records import (
 )
 from homeostat.registry import cache
 from homeostat.settings import Settings, load
-from homeostat.state import rollouts, runs
+from homeostat.state import events, rollouts, runs
 from loop import deciding
 from loop.cli import cli
 from loop.commands.common import state_of
 from loop.log_fit import require_fit
+from loop.machine import Machine
+from loop.running import open_context
+from retrain import promotion
 
 NOW = datetime(2026, 5, 4, tzinfo=UTC)
 FITS, MISFITS = (VersionRef(version=version, digest=version * 64) for version in ("1", "2"))
@@ -138,6 +143,35 @@ def test_a_version_with_one_more_feature_is_promoted(settings: Settings) -> None
     proposed(settings, FITS)
     assert promote(settings).exit_code == 0
     assert champion(settings) == "1"
+
+
+def test_settings_that_changed_under_the_version_that_serves_are_told(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """When the loop starts, once: an error with what to do, and an event for people."""
+    with state_of(settings) as state, state.begin() as tx:
+        rollouts.add_version(tx, settings.model.name, FITS, None, NOW)
+        promotion.promote(
+            tx, settings.model.name, FITS, run_id=None, reason="", actor="ada", now=NOW
+        )
+    hashing = replace(settings.journal, hash=("size",))
+    for journal, expected in ((settings.journal, 0), (hashing, 1), (hashing, 2)):
+        changed = replace(settings, journal=journal)
+        context = replace(open_context(changed, os.environ, preload=False), clock=lambda: NOW)
+        machine = Machine(context)
+        try:
+            for _ in range(2):
+                machine.tick()
+            with context.state.begin() as tx:
+                told = [e for e in events.newest(tx, context.model) if e.type == types.LOG_MISFIT]
+        finally:
+            machine.close()
+            context.state.close()
+        assert len(told) == expected
+    assert told[0].data["version"] == "1"
+    assert "take size out of [journal] hash" in told[0].data["reason"]
+    assert "The version that serves is not logged" in caplog.text
+    assert any(fnmatch(types.LOG_MISFIT, pattern) for pattern in types.FOR_PEOPLE)
 
 
 def test_what_cannot_be_asked_stops_nobody(settings: Settings) -> None:

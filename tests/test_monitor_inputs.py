@@ -205,6 +205,22 @@ def test_settings_that_change_between_checks_harm_none(tmp_path: Path) -> None:
     assert project.check(2).kind is VerdictKind.OK  # the reference's features can be described
 
 
+@pytest.mark.parametrize("spec", [SPEC, TENSOR])
+def test_rows_of_which_a_column_was_hidden_are_no_rows_without_a_value(
+    tmp_path: Path, spec: ModelSpec, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An hour that was logged with a redacted column is not compared as one full of nulls."""
+    project = Project(tmp_path, spec)
+    project.hour(0)
+    assert project.check(0, reference=False).rebased
+    project.keep(redact=["width"])
+    project.hour(1)
+    project.keep()
+    verdict = project.check(1)
+    assert verdict.kind is VerdictKind.NO_DATA, verdict.reason
+    assert "300 rows were logged under other settings" in caplog.text
+
+
 def test_reference_says_which_rows_it_holds(tmp_path: Path) -> None:
     """Beside it lie the ids and keys of its rows, for those who want to be forgotten."""
     project = Project(tmp_path)

@@ -18,6 +18,7 @@ import pytest
 from mlflow import MlflowClient
 from sklearn.datasets import load_digits
 
+from homeostat import events as types
 from homeostat import settings as settings_module
 from homeostat.columns import LABEL, PREDICTION
 from homeostat.errors import JobError, NotReady
@@ -45,7 +46,7 @@ from homeostat.records import (
 from homeostat.registry import cache
 from homeostat.registry.mlflow_registry import Registry
 from homeostat.settings import Settings
-from homeostat.state import rollouts
+from homeostat.state import events, rollouts
 from loop import releasing
 from loop.running import open_context
 from retrain import dataset_job
@@ -252,6 +253,27 @@ def test_labels_imported_at_night_are_new_the_day_after(project: Settings, tmp_p
     assert second.new_rows + second.holdout_rows == 50
 
 
+def test_late_labels_of_rows_that_are_kept_no_longer_are_not_looked_for(
+    project: Settings, tmp_path: Path
+) -> None:
+    """So far back as `journal.keep`, not as far as some label reaches, though the rows be there."""
+    truth = MEANINGS[TRAFFIC]
+    log_traffic(project, truth, truth, unlabelled=50)
+    journal = Journal(project.journal_path, "digits", Task.CLASSIFICATION)
+    own = [label(i, truth[i]) for i in range(50)]
+    journal.add_labels(own, writer_id="import", now=START + timedelta(days=10.5))
+    toml = tmp_path / "homeostat.toml"
+    begun, day = toml.read_text(), 86_400
+    late = spec_of(project, tmp_path / "out", since_us=at(10 * day), until_us=at(11 * day))
+    for keep, expected in (("12d", 50), ("10d", 0), ("0s", 50)):
+        toml.write_text(f'{begun}[journal]\nkeep = "{keep}"\n')
+        result = build(late)
+        assert result.new_rows + result.holdout_rows == expected
+    toml.write_text(f'{begun}[journal]\nkeep = "{11 * day - 25}s"\n')
+    result = build(late)
+    assert result.new_rows + result.holdout_rows == 25
+
+
 def test_labels_that_have_not_matured_wait(project: Settings, tmp_path: Path) -> None:
     """Rows younger than the label delay are left for the next time."""
     log_traffic(project, MEANINGS[TRAFFIC], MEANINGS[TRAFFIC])
@@ -352,11 +374,18 @@ def test_what_the_log_does_not_hold_cannot_be_trained_on(
     assert build(spec_of(project, tmp_path / "first", spec=None)).train_rows == 800
 
 
-def test_rows_logged_without_inputs_are_not_trained_on(project: Settings, tmp_path: Path) -> None:
-    """Settings change; what was logged before they did stays as it is."""
+@pytest.mark.parametrize(
+    "recording", [Recording(inputs="none"), Recording(redact=frozenset(["p3"]))]
+)
+def test_rows_logged_without_inputs_are_not_trained_on(
+    project: Settings, tmp_path: Path, recording: Recording, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Settings change; what was logged before they did stays as it is, and a pixel that was left
+    out is no pixel without a value."""
     truth = MEANINGS[TRAFFIC]
-    log_traffic(project, truth, truth, recording=Recording(inputs="none"))
+    log_traffic(project, truth, truth, recording=recording)
     assert build(spec_of(project, tmp_path / "out")).new_rows == 0
+    assert "600 rows were logged without all of their inputs" in caplog.text
 
 
 def test_a_project_without_training_data_is_told_so(project: Settings, tmp_path: Path) -> None:
@@ -514,10 +543,14 @@ def test_a_version_the_log_cannot_hold_is_turned_away(
     context = open_context(settings, os.environ, preload=False)
     client = MlflowClient(settings.tracking_uri)
     client.set_registered_model_alias("digits", "champion", versions.retrained.version)
-    with pytest.raises(NotReady, match="would not fit the prediction log"):
-        releasing.mirror_aliases(context, START)
+    for _ in range(2):
+        with pytest.raises(NotReady, match="would not fit the prediction log"):
+            releasing.mirror_aliases(context, START)
     with context.state.begin() as tx:
         assert rollouts.current(tx, "digits") is None
+        (told,) = events.newest(tx, "digits")  # once, however often it is looked at
+    assert (told.type, told.data["version"]) == (types.MODEL_REFUSED, versions.retrained.version)
+    assert "prediction: numbers in the log" in told.data["reason"]
     context.state.close()
     context.executor.close()
 

@@ -17,6 +17,8 @@ from object_store_kit import BUCKET, object_store
 from serving_kit import FEATURES, MODEL, Server, add_version, make_project, publish, running
 
 from homeostat.client import Client
+from homeostat.journal.delta.commits import commit
+from homeostat.journal.delta.tables import predictions
 from homeostat.journal.reader import Journal
 from homeostat.records import Task
 from homeostat.settings import Settings
@@ -66,6 +68,22 @@ def test_counters_of_the_journal_begin_at_zero(server: Server) -> None:
     ):
         assert f'homeostat_journal_{name}_total{{model="{MODEL}"}} 0.0' in text
     assert f'homeostat_journal_memory_bytes{{model="{MODEL}"}}' in text
+
+
+def test_version_whose_rows_fit_no_table_is_told_at_the_start(tmp_path: Path) -> None:
+    """The settings, or the log, changed since it passed its gate: it answers, and the server's log
+    says which columns do not fit and what to do."""
+    project = make_project(tmp_path)
+    publish(project, add_version(project, 1), epoch=1)
+    table = predictions(project.journal_path, MODEL, Task.REGRESSION)  # answers that are numbers
+    commit(table, table.schema.empty_table(), app_id="earlier", version=1)
+    with running(project.project) as server:
+        server.wait_for(lambda: "is not logged" in server.log.read_text())
+        said = server.log.read_text()
+        assert server.predict([ROW]).status_code == 200
+    assert "version 1" in said
+    assert "prediction: numbers in the log, text in the version" in said
+    assert "begin a new log" in said
 
 
 def test_rows_add_up_over_a_restart(tmp_path: Path) -> None:

@@ -16,7 +16,12 @@ from serving_kit import Server, add_version, make_project, publish, running
 from homeostat.settings import Settings
 
 ROW = [1.0, 2.0, 3.0, 4.0]
-JOURNAL = '[journal]\ncommit_every = "1h"\nblock_for = "300ms"\ndurability = "{durability}"\n'
+JOURNAL = """[journal]
+commit_every = "1h"
+block_for = "300ms"
+durability = "{durability}"
+when_full = "{when_full}"
+"""
 # Every interpreter imports it: a call on a spool file takes so long, or lasts while the file is
 # there. It stands for the disk; what the server does about it is its own.
 SITE = """
@@ -61,11 +66,15 @@ class Disk:
 
 
 @contextmanager
-def slow_server(folder: Path, durability: str) -> Iterator[tuple[Server, Settings, Disk]]:
+def slow_server(
+    folder: Path, durability: str, when_full: str = "block"
+) -> Iterator[tuple[Server, Settings, Disk]]:
     site = folder / "site"
     site.mkdir()
     (site / "sitecustomize.py").write_text(SITE)
-    project = make_project(folder / "project", JOURNAL.format(durability=durability))
+    project = make_project(
+        folder / "project", JOURNAL.format(durability=durability, when_full=when_full)
+    )
     publish(project, add_version(project, 1), epoch=1)
     disk = Disk(folder / "slow-disk")
     environ = {"SLOW_DISK": str(disk.told), "PYTHONPATH": str(site)}
@@ -136,6 +145,49 @@ def test_a_hung_disk_is_told_to_those_who_wait_behind_it(tmp_path: Path, call: s
             assert not first.done()
         assert first.result().status_code == 200
         assert server.http.post("/models/shapes/flush").json() == {"received": 1, "stored": 1}
+
+
+def test_a_hung_disk_keeps_nobody_waiting_whose_rows_may_be_dropped(tmp_path: Path) -> None:
+    """With drop, what comes after the rows that it holds is answered in time, is not in the log,
+    and is counted; a version that waits to be swapped in is, and the counters add up."""
+    with (
+        slow_server(tmp_path, "sync", "drop") as (server, project, disk),
+        ThreadPoolExecutor(20) as pool,
+    ):
+        with disk.slow("fsync"):
+            first = post(server, pool, "/predict", {"rows": [ROW]})
+            server.wait_for(lambda: queued(server) == 1)
+            behind = [post(server, pool, "/predict", {"rows": [ROW] * 2}) for _ in range(16)]
+            answers = [each.result() for each in behind]
+            assert {answer.status_code for answer in answers} == {200}
+            assert all(len(answer.json()["ids"]) == 2 for answer in answers)
+            assert queued(server) == 1
+            publish(project, add_version(project, 2), epoch=2)
+            server.wait_for_version(2)
+            assert not first.done()
+        assert first.result().status_code == 200
+        assert server.predict([ROW]).status_code == 200
+        assert server.http.post("/models/shapes/flush").json() == {"received": 2, "stored": 2}
+        counts = {name: counted(server, name) for name in ("received", "stored", "dropped")}
+        assert counts == {"received": 34, "stored": 2, "dropped": 32}
+
+
+@pytest.mark.parametrize("when_full", ["block", "drop"])
+def test_with_async_no_answer_waits_for_a_disk_that_hangs(tmp_path: Path, when_full: str) -> None:
+    """Rows wait in memory, from the first write that hangs on, and are stored when it is back."""
+    with slow_server(tmp_path, "async", when_full) as (server, _, disk):
+        with disk.slow("write"):
+            assert {server.predict([ROW]).status_code for _ in range(20)} == {200}
+            assert server.http.get("/health/ready").status_code == 200
+            assert counted(server, "stored") == 0
+        flushed = server.http.post("/models/shapes/flush").json()
+        assert flushed == {"received": 20, "stored": 20}
+
+
+def counted(server: Server, name: str) -> float:
+    lines = server.http.get("/metrics").text.splitlines()
+    found = [line for line in lines if line.startswith(f"homeostat_journal_{name}_total{{")]
+    return sum(float(line.split()[-1]) for line in found)
 
 
 def test_after_a_slow_write_the_event_loop_waits_for_no_disk(tmp_path: Path) -> None:

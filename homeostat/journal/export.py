@@ -41,14 +41,15 @@ def export(
     progress: Progress = silent,
     **chosen: Any,
 ) -> int:
-    """Write the rows of `journal.batches(start, end, features, **chosen)`; how many they were.
+    """Write the rows of `journal.batches(start, end, features, **chosen)`, each as it was recorded;
+    how many they were.
 
     The file is there when it is whole, and not before. `about` is how many rows there will be, for
     the progress. Raises InputError for a name with another ending, JournalUnavailable.
     """
     if path.suffix.lower() not in FORMATS:
         raise InputError(f"{path}: a file ending in {', '.join(FORMATS)}")
-    rows = 0
+    rows, chosen = 0, {"as_recorded": features} | chosen
     with _whole(path) as file:
         sink: _Sink | None = None
         for batch in journal.batches(start, end, features, **chosen):
@@ -57,7 +58,7 @@ def export(
             rows += batch.num_rows
             progress("exporting", rows, max(rows, about))
         if sink is None:
-            empty = journal.window(start, start, features, **chosen)
+            empty = journal.window(start, start, features, **chosen)  # no rows, but their columns
             sink = _sink(path, file, empty.schema)
         sink.close()
     progress("exporting", rows, rows)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Unpack
 
 import pyarrow as pa
 
-from homeostat import columns as names
 from homeostat.journal.delta import tables
 from homeostat.journal.delta.bounds import Bound
 from homeostat.journal.delta.model_log import of_model
@@ -25,14 +24,20 @@ from homeostat.journal.reading import (
     windows,
 )
 from homeostat.journal.reading.ledger import Ledger
-from homeostat.journal.reading.request import Request
-from homeostat.journal.reading.rows import integers, moment
+from homeostat.journal.reading.put_aside import PutAside, put_aside
+from homeostat.journal.reading.request import Asked, request_of
+from homeostat.journal.reading.row_reader import Given
+from homeostat.journal.reading.rows import aware, integers, moment
 from homeostat.labels import LABEL
 from homeostat.records import Label, ModelSpec, Task
 from homeostat.settings import JournalSettings
 
-VECTORS = (names.PROBABILITIES, names.EMBEDDING)
-FOREVER = datetime(9999, 12, 30, tzinfo=UTC)
+BEGINNING, FOREVER = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
+LeftOut = Callable[[int], object]
+
+
+def ignored(rows: int) -> None:
+    """Nobody asked how many rows were left out."""
 
 
 class Journal:
@@ -51,35 +56,36 @@ class Journal:
         end: datetime,
         features: Sequence[str],
         *,
-        versions: Sequence[str] = (),
-        roles: Sequence[str] = (),
-        where: Mapping[str, Collection[Any]] | None = None,
-        embedding: bool = False,
-        also: Sequence[str] = (),
-        quarantined: bool = False,
         limit: int | None = None,
-        weights: bool = False,
-        label: str = LABEL,
+        left_out: LeftOut = ignored,
+        **asked: Unpack[Asked],
     ) -> Any:
         """Rows with start <= time < end as a pyarrow.Table, in time order.
 
         Columns: the features under their own names, then those of homeostat.columns; of these
         probabilities and embedding only with `embedding`, the role where `roles` are given, the
-        weight with `weights`, and KEY, DESCRIPTORS or LABEL_KNOWN where named in `also`. A tensor's
-        features are told apart by their order, so name all of them; InputError where a tensor has
-        another number of features.
+        weight with `weights`, and KEY, DESCRIPTORS, RECORDED or LABEL_KNOWN where named in `also`.
+        A tensor's features are told apart by their order, so name all of them; InputError where no
+        tensor has as many elements.
 
         Without `roles`, every role but "shadow": a shadow's rows share their ids with the
-        champion's. `where` is a slice: values allowed, by feature. With `limit`, the newest so many
-        rows. Of rows with the same id the newest counts. Rows in quarantine are left out unless
-        asked for. Where rows were logged at several rates (journal.sample), those of higher rates
-        are thinned, so that every row stands for equally many; with `weights`, every row is there
-        and `_weight` says how many it stands for. `label` is the name of the labels joined.
+        champion's. `where` is a slice: values allowed, by feature. `versions`, `roles` and `where`
+        come first: of the rows they leave, the newest with an id counts, and of several of one
+        moment the one with the greatest version, role, weight, recorded settings, then the greatest
+        by all else it holds, as text. With `limit`, the newest so many rows. Rows in quarantine are
+        left out unless asked for with `quarantined`. Where rows were logged at several rates
+        (journal.sample), those of higher rates are thinned, so that every row stands for equally
+        many; with `weights`, every row is there and `_weight` says how many it stands for. `label`
+        is the name of the labels joined.
+
+        A row of which a feature was not written down (journal.inputs, redact, hash), or whose
+        tensor has another number of elements, is left out, and `left_out` is told how many were:
+        what is null was null. Features in `as_recorded` are taken as they are: null, NaN or a hash.
         """
-        request = _request(
-            features, versions, roles, where, embedding, also, quarantined, weights, label
-        )
-        return again(lambda: windows.window(self._log, start, end, request, limit=limit))
+        request = request_of(features, asked)
+        within = aware("start", start), aware("end", end)
+        found = again(lambda: windows.window(self._log, *within, request, limit=limit))
+        return _told(found, left_out)
 
     def newest(
         self,
@@ -87,20 +93,15 @@ class Journal:
         features: Sequence[str],
         *,
         before: datetime = FOREVER,
-        versions: Sequence[str] = (),
-        roles: Sequence[str] = (),
-        where: Mapping[str, Collection[Any]] | None = None,
-        embedding: bool = False,
-        also: Sequence[str] = (),
-        quarantined: bool = False,
-        weights: bool = False,
-        label: str = LABEL,
+        left_out: LeftOut = ignored,
+        **asked: Unpack[Asked],
     ) -> Any:
-        """The newest so many rows, as `window` gives them; only the newest files are read."""
-        request = _request(
-            features, versions, roles, where, embedding, also, quarantined, weights, label
-        )
-        return again(lambda: windows.newest(self._log, count, request, before=before))
+        """The newest so many rows, as `window` gives them. Read backwards: held are about as many
+        rows as wanted, and those on the way that are left out."""
+        request = request_of(features, asked)
+        within = BEGINNING, aware("before", before)
+        found = again(lambda: windows.window(self._log, *within, request, limit=count))
+        return _told(found, left_out)
 
     def batches(
         self,
@@ -108,40 +109,35 @@ class Journal:
         end: datetime,
         features: Sequence[str],
         *,
-        versions: Sequence[str] = (),
-        roles: Sequence[str] = (),
-        where: Mapping[str, Collection[Any]] | None = None,
-        embedding: bool = False,
-        also: Sequence[str] = (),
-        quarantined: bool = False,
-        weights: bool = False,
-        label: str = LABEL,
         rows: int = 65_536,
+        left_out: LeftOut = ignored,
+        **asked: Unpack[Asked],
     ) -> Iterator[Any]:
         """The rows of `window` as pyarrow.RecordBatches of at most `rows`, for windows larger than
         memory: the same columns, in the same time order.
 
-        Held at once are eight bytes for each row of the window (which ids come twice), the row
-        groups whose times overlap (a few of them in a table that upkeep looks after), and the
-        labels of a batch; where ids are the callers' own, the ids, times and labels of some million
-        rows at a time, for which the labels since then are read once. A file that
-        is deleted meanwhile is no trouble; rows that are committed meanwhile may be missing.
+        Held at once are eight bytes for each row of the window (which ids come twice), the ids that
+        do come twice, the row groups whose times overlap (a few of them in a table that upkeep
+        looks after), and the labels of a batch; where ids are the callers' own, the ids, times and
+        labels of some million rows at a time, for which the labels since then are read once. A file
+        that is deleted meanwhile is no trouble; rows that are committed meanwhile may be missing.
+        `left_out` is told as the rows come, InputError for tensors at the end.
         """
-        request = _request(
-            features, versions, roles, where, embedding, also, quarantined, weights, label
-        )
-        return batches.batches(self._log, start, end, request, rows=rows)
+        request = request_of(features, asked)
+        within = aware("start", start), aware("end", end)
+        return batches.batches(self._log, *within, request, rows=rows, left_out=left_out)
 
     def add_labels(
         self, labels: Sequence[Label], *, writer_id: str, now: datetime | None = None
     ) -> None:
-        """Store labels at once, for imports without a server."""
+        """Store labels at once, committed when it returns: for programs of your own that have
+        labels and no server. (`homeostat labels import` resumes, and says what did not match.)"""
         if not labels:
             return
-        received = microseconds(now or datetime.now(UTC))
+        received = microseconds(aware("now", now or datetime.now(UTC)))
         data = pa.Table.from_batches([encode_labels(labels, received)])
         table = self._log.labels
-        data = tables.with_partitions(data, table, "received")
+        data = tables.with_partitions(data, table)
         app_id = f"import:{writer_id}"
         stored = False
         while not stored:  # another import under this id may be faster
@@ -155,11 +151,12 @@ class Journal:
         Columns: `_prediction_id`, `_label`, the same as `_number` where it is one, `_source`,
         `_label_time`. Of each id the latest; with `history`, corrected ones as well.
         """
-        return again(lambda: label_join.outcomes(self._log, name, start, end, history=history))
+        within = aware("start", start), aware("end", end)
+        return again(lambda: label_join.outcomes(self._log, name, *within, history=history))
 
     def quarantine(self, ids: Sequence[str], reason: str, *, key: str, now: datetime) -> int:
         """Put rows aside under a key; how many were not yet. The same call again adds none."""
-        table = self._log.quarantine
+        table, now = self._log.quarantine, aware("now", now)
         return again(lambda: quarantine.put_ids(self._store, table, ids, reason, key=key, now=now))
 
     def quarantine_range(
@@ -174,28 +171,42 @@ class Journal:
     ) -> int:
         """Put aside the rows with start <= time < end, of one version or of all, also those that
         come later; 1, or 0 where that was done before."""
-        table = self._log.quarantine
+        table, now = self._log.quarantine, aware("now", now)
+        within = aware("start", start), aware("end", end)
         return again(
             lambda: quarantine.put_range(
-                self._store, table, start, end, version, reason, key=key, now=now
+                self._store, table, *within, version, reason, key=key, now=now
             )
         )
 
     def release(self, key: str, *, now: datetime | None = None) -> int:
         """Undo what was put aside under a key; how many ids and ranges that were."""
-        moment_ = now or datetime.now(UTC)
+        moment_ = aware("now", now or datetime.now(UTC))
         table = self._log.quarantine
         return again(lambda: quarantine.release(self._store, table, key=key, now=moment_))
+
+    def put_aside(self) -> tuple[PutAside, ...]:
+        """What stands in quarantine, by its keys, the newest decision first."""
+        return again(lambda: put_aside(self._store, self._log.quarantine))
 
     def pending_labels(self, *, label: str = LABEL, since: datetime | None = None) -> int:
         """How many ids have a label but no prediction (yet), apart from those that sampling left
         out; with `since`, of labels that came, or are, newer."""
+        since = None if since is None else aware("since", since)
         return again(lambda: label_join.pending(self._log, name=label, since=since))
 
-    def oldest_labelled(self, since: datetime, *, label: str = LABEL) -> datetime | None:
+    def oldest_labelled(
+        self, since: datetime, *, back_to: datetime = BEGINNING, label: str = LABEL
+    ) -> datetime | None:
         """The time of the oldest row with a label that was known only after `since`: so far back
-        reaches what is newly labelled. None where nothing is."""
-        return again(lambda: label_arrivals.oldest_labelled(self._log, name=label, since=since))
+        reaches what is newly labelled. None where nothing is. Rows before `back_to` are not looked
+        at."""
+        since, back_to = aware("since", since), aware("back_to", back_to)
+        return again(
+            lambda: label_arrivals.oldest_labelled(
+                self._log, name=label, since=since, back_to=back_to
+            )
+        )
 
     def newest_time(self) -> datetime | None:
         """Of the newest row; None for an empty log."""
@@ -206,6 +217,7 @@ class Journal:
     ) -> Ledger:
         """How late labels come, what of each of the last days is labelled, and when the rest will
         be. From a sample by id, where the days have more than so many rows."""
+        now = aware("now", now)
         return again(lambda: ledger.ledger(self._log, now, days=days, name=label, rows=rows))
 
     def accepts(self, spec: ModelSpec, settings: JournalSettings | None = None) -> str | None:
@@ -224,30 +236,7 @@ class Journal:
         return moment(integers(times).max()) if len(times) else None
 
 
-def _request(
-    features: Sequence[str],
-    versions: Sequence[str],
-    roles: Sequence[str],
-    where: Mapping[str, Collection[Any]] | None,
-    embedding: bool,
-    also: Sequence[str],
-    quarantined: bool,
-    weights: bool,
-    label: str,
-) -> Request:
-    more = [
-        *(VECTORS if embedding else ()),
-        *((names.ROLE,) if roles else ()),
-        *also,
-        *((names.WEIGHT,) if weights else ()),
-    ]
-    return Request(
-        features=tuple(features),
-        versions=tuple(versions),
-        roles=tuple(roles),
-        where=where or {},
-        more=tuple(dict.fromkeys(more)),
-        quarantined=quarantined,
-        weights=weights,
-        label=label,
-    )
+def _told(found: Given, left_out: LeftOut) -> Any:
+    if found.left_out:
+        left_out(found.left_out)
+    return found.table

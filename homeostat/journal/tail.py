@@ -25,8 +25,10 @@ def tail(
     pause: Callable[[float], object] = time.sleep,
     **chosen: Any,
 ) -> Iterator[Any]:
-    """The newest rows, then those that come, as tables in time order; without end where it
-    follows. Of a commit of very many rows, the newest. Raises JournalUnavailable."""
+    """The newest rows, then those that come, as tables in time order, each as it was recorded;
+    without end where it follows. Of a commit of very many rows, the newest. Raises
+    JournalUnavailable."""
+    chosen = {"as_recorded": features} | chosen
     seen = journal.newest(max(count, MOST), features, **chosen)
     if seen.num_rows and count:
         yield seen.slice(max(0, seen.num_rows - count))

@@ -118,7 +118,7 @@ class MemoryJournal(Journal):
     def _commit(self, table: TableRef, data: Any) -> None:
         predictions = table is self._log.predictions
         self._commits += 1
-        dated = tables.with_partitions(data, table, "time" if predictions else "received")
+        dated = tables.with_partitions(data, table)
         try:
             self._memory.commit(table, dated, app_id=WRITER, version=self._commits)
         except Unstorable:
@@ -159,6 +159,10 @@ class MemoryStore:
             dataset_of,
             lambda app_id: versions.get(app_id, -1),
         )
+
+    def columns(self, table: TableRef) -> Any | None:
+        kept = self._tables.get(table.url)
+        return None if kept is None else kept.rows.schema
 
     def commit(self, table: TableRef, data: Any, *, app_id: str, version: int) -> bool:
         with self._lock:

@@ -19,8 +19,7 @@ import homeostat
 from homeostat.errors import JournalUnavailable, RegistryRefused, RegistryUnavailable
 from homeostat.journal.delta import table_copy
 from homeostat.journal.delta.files import Progress
-from homeostat.journal.delta.tables import TableRef
-from homeostat.journal.keeping.upkeep import tables_of
+from homeostat.journal.delta.tables import TableRef, tables_of
 from homeostat.settings import FILE_NAME, Settings
 from homeostat.state import dump
 from homeostat.state.store import open_state

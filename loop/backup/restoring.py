@@ -18,7 +18,7 @@ from homeostat.errors import Conflict, JournalUnavailable, SettingsError
 from homeostat.journal.delta import storage, table_copy
 from homeostat.journal.delta.disk_sync import sync_folder
 from homeostat.journal.delta.files import Progress
-from homeostat.journal.keeping.upkeep import tables_of
+from homeostat.journal.delta.tables import tables_of
 from homeostat.journal.left_spools import commit_left
 from homeostat.journal.spooling import segments
 from homeostat.journal.spooling.segments import REJECTED

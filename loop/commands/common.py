@@ -8,11 +8,16 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 
 from homeostat.settings import Settings, load
 from homeostat.state.store import State, open_state
+
+if TYPE_CHECKING:
+    from homeostat.journal.reader import Journal
 
 terminal = Console(highlight=False)
 
@@ -23,6 +28,17 @@ def environ() -> Mapping[str, str]:
 
 def settings_of(project: Path) -> Settings:
     return load(project.resolve(), environ())
+
+
+def journal_of(settings: Settings) -> Journal:
+    from homeostat.journal.reader import Journal  # takes a while, and most commands need none
+
+    return Journal(settings.journal_path, settings.model.name, settings.model.task)
+
+
+def say(line: str) -> None:
+    """As it is: nothing in it is markup, and no line is cut."""
+    terminal.print(escape(line), soft_wrap=True)
 
 
 @contextmanager

@@ -10,13 +10,13 @@ from typing import Any
 
 import click
 import msgspec
-from rich.markup import escape
 from rich.table import Table
 
 from homeostat.errors import InputError
 from homeostat.settings import Settings
 from loop.clock import utc_now
-from loop.commands.common import environ, settings_of, state_of, terminal
+from loop.commands import quarantine
+from loop.commands.common import environ, journal_of, say, settings_of, state_of, terminal
 from loop.commands.parameters import duration, moment
 from loop.commands.progress import progress_bar
 from loop.sizes import readable
@@ -31,20 +31,22 @@ def command() -> None:
     """The prediction log: what it holds, what it takes, what it should forget."""
 
 
+command.add_command(quarantine.command)
+
+
 @command.command()
 @click.pass_obj
 def compact(project: Path) -> None:
     """Put small files together. Readers and servers go on; the loop does it by itself."""
     from homeostat.journal.delta import table_log
     from homeostat.journal.keeping import compaction
-    from homeostat.journal.keeping.upkeep import TIME_COLUMNS
 
     settings = settings_of(project)
     with _alone(settings) as progress:
         for name, table in _tables(settings).items():
-            done = compaction.compact(table, TIME_COLUMNS[name], now=utc_now(), progress=progress)
+            done = compaction.compact(table, now=utc_now(), progress=progress)
             table_log.tidy_log(table)
-            _say(f"{name}: {done.replaced} files became {done.written}")
+            say(f"{name}: {done.replaced} files became {done.written}")
 
 
 @command.command()
@@ -71,11 +73,11 @@ def vacuum(project: Path, dry_run: bool, replaced_for: timedelta | None, yes: bo
         keeping = keeping_of(settings.journal)
         old = expire(tables, keeping, now=utc_now(), dry_run=dry_run, anyway=yes)
         span = f" ({old.days[0]} to {old.days[-1]})" if old.days else ""
-        _say(f"{len(old.days)} days {would}{span}: {old.rows:,} rows, {old.labels:,} labels")
+        say(f"{len(old.days)} days {would}{span}: {old.rows:,} rows, {old.labels:,} labels")
         for at, (name, table) in enumerate(tables.items()):
             progress("removing replaced files", at, len(tables))
             gone = retention.vacuum(table, keep_deleted=older, dry_run=dry_run)
-            _say(f"{name}: {gone.files} files {would}, {readable(gone.bytes)}")
+            say(f"{name}: {gone.files} files {would}, {readable(gone.bytes)}")
 
 
 @command.command()
@@ -116,7 +118,7 @@ def forget(
     with state_of(settings) as state, progress_bar(terminal) as progress:
         report = forgetting.forget_rows(settings, state, wanted, clock=utc_now, progress=progress)
     for line in forgetting.sentences(report):
-        _say(line)
+        say(line)
     raise SystemExit(1 if report.remains else 0)
 
 
@@ -124,25 +126,22 @@ def forget(
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @click.pass_obj
 def stats(project: Path, as_json: bool) -> None:
-    """How large the log is, how far it reaches, and who writes to it."""
+    """How large the log is, how far it reaches, and who writes to it: quickly, however large."""
     from homeostat.journal.keeping.stats import stats as gather
-    from homeostat.journal.reader import Journal
 
     settings = settings_of(project)
     model = settings.model
     found = gather(settings.journal_path, model.name, model.task)
-    pending = Journal(settings.journal_path, model.name, model.task).pending_labels()
     if as_json:
         told = {**msgspec.to_builtins(found), "table_bytes": found.table_bytes}
-        click.echo(msgspec.json.encode({**told, "pending_labels": pending}))
+        click.echo(msgspec.json.encode(told))
         return
-    _say(f"{found.rows:,} rows in {found.files} files, {readable(found.bytes)}")
+    say(f"{found.rows:,} rows in {found.files} files, {readable(found.bytes)}")
     if found.oldest and found.newest:
-        _say(f"from {found.oldest:%F %T} to {found.newest:%F %T} UTC")
-    _say(
-        f"{found.labels:,} labels, {readable(found.label_bytes)}; {pending:,} without a prediction"
-    )
-    _say(f"{found.replaced.files} replaced files, {readable(found.replaced.bytes)}, until they go")
+        say(f"from {found.oldest:%F %T} to {found.newest:%F %T} UTC")
+    pending = "`homeostat labels pending` counts those without a prediction"
+    say(f"{found.labels:,} labels, {readable(found.label_bytes)}; {pending}")
+    say(f"{found.replaced.files} replaced files, {readable(found.replaced.bytes)}, until they go")
     _days(found)
     _writers(found)
 
@@ -153,7 +152,7 @@ def volume(project: Path) -> None:
     """What a day of the log takes: measured on the last one, else estimated."""
     from loop.journal_volume import volume_line
 
-    _say(volume_line(settings_of(project), utc_now()))
+    say(volume_line(settings_of(project), utc_now()))
 
 
 @command.command()
@@ -170,7 +169,7 @@ def tail(project: Path, rows: int, no_follow: bool, as_json: bool) -> None:
     features = _features(settings)
     try:
         for table in follow(
-            _journal(settings),
+            journal_of(settings),
             features,
             rows,
             follow=not no_follow,
@@ -181,7 +180,7 @@ def tail(project: Path, rows: int, no_follow: bool, as_json: bool) -> None:
                 if as_json:
                     click.echo(json_line(row))
                 else:
-                    _say(_row(row, features))
+                    say(_row(row, features))
     except KeyboardInterrupt:
         return
 
@@ -211,11 +210,12 @@ def export(project: Path, /, file: Path, start: datetime, end: datetime, **chose
     settings = settings_of(project)
     if start >= end:
         raise InputError(f"--from {start:%F %T} does not come before --to {end:%F %T}")
-    files = files_in(_tables(settings)["predictions"], "time")
+    files = files_in(_tables(settings)["predictions"])
     about = sum(f.rows for f in files if f.start and f.end and f.end >= start and f.start < end)
+    left_out: list[int] = []
     with progress_bar(terminal) as progress:
         rows = write(
-            _journal(settings),
+            journal_of(settings),
             file,
             start,
             end,
@@ -223,9 +223,12 @@ def export(project: Path, /, file: Path, start: datetime, end: datetime, **chose
             about=about,
             progress=progress,
             also=("_key",),
+            left_out=left_out.append,
             **chosen,
         )
-    _say(f"{rows:,} rows, {readable(file.stat().st_size)}: {file}")
+    say(f"{rows:,} rows, {readable(file.stat().st_size)}: {file}")
+    if left_out:
+        say(f"{sum(left_out):,} rows of tensors with another number of elements are left out")
 
 
 @contextmanager
@@ -247,15 +250,9 @@ def _alone(settings: Settings) -> Iterator[Progress]:
 
 
 def _tables(settings: Settings) -> Any:
-    from homeostat.journal.keeping.upkeep import tables_of
+    from homeostat.journal.delta.tables import tables_of
 
     return tables_of(settings.journal_path, settings.model.name, settings.model.task)
-
-
-def _journal(settings: Settings) -> Any:
-    from homeostat.journal.reader import Journal
-
-    return Journal(settings.journal_path, settings.model.name, settings.model.task)
 
 
 def _features(settings: Settings) -> tuple[str, ...]:
@@ -290,7 +287,3 @@ def _row(row: dict[str, Any], features: tuple[str, ...]) -> str:
         f"{row['_time']:%F %T}  {row['_prediction_id']}  version {row['_version']}  "
         f"{row['_prediction']}{label}{key}  {shown}{more}"
     )
-
-
-def _say(line: str) -> None:
-    terminal.print(escape(line), soft_wrap=True)

@@ -19,8 +19,12 @@ def duration(
         raise click.BadParameter(str(error)) from None
 
 
-def moment(context: click.Context, parameter: click.Parameter, value: str) -> datetime:
-    """A time, in UTC where it has no zone; or how long ago."""
+def moment(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> datetime | None:
+    """A time, in UTC where it has no zone; or how long ago. None where it is not given."""
+    if value is None:
+        return None
     try:
         return utc_now() - parse_duration(value)
     except ValueError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
@@ -60,18 +61,25 @@ def committed(table: TableRef, app_id: str) -> int:
     return -1 if version is None else version
 
 
-def commit(table: TableRef, data: Any, *, app_id: str, version: int) -> bool:
-    """Store rows once: False when this writer's version is there already. Raises
+def commit(
+    table: TableRef, data: Any, *, app_id: str, version: int, dated: datetime | None = None
+) -> bool:
+    """Store rows once: False when this writer's version is there already. A version that is
+    `dated` is forgotten some time after, as the table's properties say; any other never is. Raises
     JournalUnavailable or Unstorable."""
 
     def choose(taken: int, schema: Any) -> Chosen | None:
         return None if version <= taken else Chosen(fit(data, schema), version)
 
-    return commit_what(table, choose, app_id=app_id)
+    return commit_what(table, choose, app_id=app_id, dated=dated)
 
 
 def commit_what(
-    table: TableRef, choose: Callable[[int, Any], Chosen | None], *, app_id: str
+    table: TableRef,
+    choose: Callable[[int, Any], Chosen | None],
+    *,
+    app_id: str,
+    dated: datetime | None = None,
 ) -> bool:
     """Commit what `choose` makes of the writer's newest version in the table (-1 for none) and
     of the table's columns; False when that is None.
@@ -82,6 +90,7 @@ def commit_what(
     kept and updated is no faster: after 2,000 commits it took three times the CPU of a fresh one
     for each further commit, and grew by 0.15 MB with each.)
     """
+    updated = None if dated is None else int(dated.timestamp() * 1000)
     for attempt in range(ATTEMPTS):
         writing = False
         try:
@@ -95,7 +104,8 @@ def commit_what(
             writing = True
             with reaching(table):
                 wider = len(chosen.rows.schema) > len(schema)
-                _write(table, handle, chosen.rows, Transaction(app_id, chosen.version), wider)
+                transaction = Transaction(app_id, chosen.version, updated)
+                _write(table, handle, chosen.rows, transaction, wider)
             return True
         except JournalUnavailable as problem:
             if isinstance(problem.__cause__, CommitFailedError):

@@ -31,19 +31,19 @@ class TableFile:
     end: datetime | None = None
 
 
-def files_in(table: TableRef, time_column: str) -> tuple[TableFile, ...]:
+def files_in(table: TableRef) -> tuple[TableFile, ...]:
     """None for a table that is not there yet. Raises JournalUnavailable."""
     handle = open_table(table)
     if handle is None:
         return ()
     with reaching(table):
-        return files_of(handle, time_column)
+        return files_of(table, handle)
 
 
-def files_of(handle: Any, time_column: str) -> tuple[TableFile, ...]:
+def files_of(table: TableRef, handle: Any) -> tuple[TableFile, ...]:
     """Oldest day first, and within it by time."""
     found = pa.table(handle.get_add_actions(flatten=True))
-    times = (f"min.{time_column}", f"max.{time_column}")
+    times = (f"min.{table.time_column}", f"max.{table.time_column}")
     wanted = ("path", "partition.date", "size_bytes", "num_records", "modification_time", *times)
     columns = [
         found[name].to_pylist() if name in found.column_names else [None] * found.num_rows

@@ -28,13 +28,7 @@ class ModelLog:
 
 
 def of_model(store: Store, url: str, model: str, task: Task) -> ModelLog:
-    return ModelLog(
-        store=store,
-        task=task,
-        predictions=tables.predictions(url, model, task),
-        labels=tables.labels(url, model),
-        quarantine=tables.quarantine(url, model),
-    )
+    return ModelLog(store=store, task=task, **tables.tables_of(url, model, task))
 
 
 def of_version_7(ids: Any) -> bool:

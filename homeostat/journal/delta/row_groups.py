@@ -19,14 +19,14 @@ class Span(NamedTuple):
     end: float
 
 
-def spans(table: TableRef, paths: Iterable[str], time_column: str) -> list[Span]:
+def spans(table: TableRef, paths: Iterable[str]) -> list[Span]:
     """Of every row group of some files: their ends are read, and no more. JournalUnavailable."""
     files = storage.filesystem(table.url)
     found = []
     with reaching(table):
         for path in paths:
             with files.open_input_file(path) as file:
-                found += _spans(pq.read_metadata(file), time_column)
+                found += _spans(pq.read_metadata(file), table.time_column)
     return found
 
 

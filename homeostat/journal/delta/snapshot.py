@@ -12,6 +12,7 @@ from urllib.parse import unquote
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from deltalake.exceptions import DeltaError
 
 from homeostat.errors import JournalUnavailable
 from homeostat.journal.delta import storage
@@ -158,6 +159,7 @@ class Piece:
 
     fragment: Any
     least: int  # microseconds: no row of it is older
+    most: int  # and none newer
 
 
 @contextmanager
@@ -204,7 +206,11 @@ def again(read: Callable[[], T]) -> T:
 
 
 def vanished(problem: JournalUnavailable) -> bool:
-    return isinstance(problem.__cause__, FileNotFoundError)
+    """A file of the table, or a checkpoint of its log that a newer one has replaced."""
+    cause = problem.__cause__
+    if isinstance(cause, DeltaError):
+        return "checkpoint" in str(cause).lower()
+    return isinstance(cause, FileNotFoundError)
 
 
 def _dataset(table: TableRef, schema: Any, chosen: Any) -> Any:
@@ -241,15 +247,19 @@ def _placed(statistics: Any) -> Iterator[tuple[str, Any]]:
 
 def _row_groups(fragment: Any, condition: Any | None, schema: Any) -> Iterator[Piece]:
     if not hasattr(fragment, "split_by_row_group"):
-        yield Piece(fragment, _OLDEST)
+        yield Piece(fragment, _OLDEST, _NEWEST)
         return
     for part in fragment.split_by_row_group(condition, schema):
-        statistics = part.row_groups[0].statistics or {}
-        least = statistics.get("time", {}).get("min")
-        yield Piece(part, _OLDEST if least is None else _microseconds(least))
+        times = (part.row_groups[0].statistics or {}).get("time", {})
+        least, most = times.get("min"), times.get("max")
+        yield Piece(
+            part,
+            _OLDEST if least is None else _microseconds(least),
+            _NEWEST if most is None else _microseconds(most),
+        )
 
 
-_OLDEST = int(np.iinfo(np.int64).min)
+_OLDEST, _NEWEST = int(np.iinfo(np.int64).min), int(np.iinfo(np.int64).max) - 1
 
 
 def _microseconds(time: datetime) -> int:

@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 LOG, CHECKPOINT = "_delta_log", ".checkpoint"
 LOG_KEPT = timedelta(days=1)  # nobody travels in time; a writer or reader is done within minutes
+# Of files that were imported, which are many: writers' versions have no date, and stay.
+DATED_VERSIONS_KEPT = timedelta(days=90)
 TOMBSTONES_KEPT = timedelta(days=2)  # longer than replaced files stay, or a vacuum misses them
 
 
@@ -31,6 +33,7 @@ def settle(table: TableRef, *, keep_deleted: timedelta) -> bool:
         "delta.dataSkippingStatsColumns": ",".join(table.searched),
         "delta.logRetentionDuration": _interval(LOG_KEPT),
         "delta.deletedFileRetentionDuration": _interval(keep_deleted + TOMBSTONES_KEPT),
+        "delta.setTransactionRetentionDuration": _interval(DATED_VERSIONS_KEPT),
     }
     with reaching(table):
         had = handle.metadata().configuration

@@ -35,6 +35,7 @@ class TableRef:
     url: str
     model: str
     schema: Any
+    time_column: str  # its days are of this time, and it is sorted by it
     partition_by: tuple[str, ...] = ()
     searched: tuple[str, ...] = ()  # columns whose least and most the log keeps, a file
 
@@ -51,12 +52,13 @@ class TableRef:
 
 def predictions(url: str, model: str, task: Task) -> TableRef:
     """The fields of every row; columns of inputs come with the rows."""
-    return _by_day(url, model, "predictions", pa.schema(prediction_fields(task)), PREDICTIONS)
+    fields = pa.schema(prediction_fields(task))
+    return _by_day(url, model, "predictions", fields, "time", PREDICTIONS)
 
 
 def labels(url: str, model: str) -> TableRef:
     """By the day of arrival: a label never comes before its prediction."""
-    return _by_day(url, model, "labels", LABEL_SCHEMA, LABELS)
+    return _by_day(url, model, "labels", LABEL_SCHEMA, "received", LABELS)
 
 
 def quarantine(url: str, model: str) -> TableRef:
@@ -75,13 +77,22 @@ def quarantine(url: str, model: str) -> TableRef:
         ]
     )
     place = _place(url, model, "quarantine")
-    return TableRef(url=place, model=model, schema=schema, searched=QUARANTINE)
+    return TableRef(url=place, model=model, schema=schema, time_column="time", searched=QUARANTINE)
 
 
-def with_partitions(data: Any, table: TableRef, time_column: str) -> Any:
-    """Add the partition columns: the model, and the UTC day of a time."""
+def tables_of(url: str, model: str, task: Task) -> dict[str, TableRef]:
+    """By name: all tables of a model."""
+    return {
+        "predictions": predictions(url, model, task),
+        "labels": labels(url, model),
+        "quarantine": quarantine(url, model),
+    }
+
+
+def with_partitions(data: Any, table: TableRef) -> Any:
+    """Add the partition columns: the model, and the UTC day of the table's time."""
     data = data.append_column("model", arrays.text(table.model, data.num_rows))
-    return data.append_column("date", _days(data[time_column]))
+    return data.append_column("date", _days(data[table.time_column]))
 
 
 def _days(times: Any) -> Any:
@@ -158,12 +169,19 @@ def _configuration(table: TableRef) -> dict[str, str | None]:
     return {"delta.dataSkippingStatsColumns": ",".join(table.searched)} if table.searched else {}
 
 
-def _by_day(url: str, model: str, name: str, schema: Any, searched: tuple[str, ...]) -> TableRef:
+def _by_day(
+    url: str, model: str, name: str, schema: Any, time_column: str, searched: tuple[str, ...]
+) -> TableRef:
     for column in PARTITIONS:
         schema = schema.append(pa.field(column, pa.string()))
     place = _place(url, model, name)
     return TableRef(
-        url=place, model=model, schema=schema, partition_by=PARTITIONS, searched=searched
+        url=place,
+        model=model,
+        schema=schema,
+        time_column=time_column,
+        partition_by=PARTITIONS,
+        searched=searched,
     )
 
 

@@ -26,6 +26,7 @@ class Constants:
     role: str
     cached: bool
     weight: float  # how many rows each stands for
+    recorded: str | None = None  # Recording.text()
     vectors: tuple[tuple[str, int], ...] = ()  # name and width of those in the one list of each row
 
 
@@ -47,6 +48,8 @@ def spread(data: Any) -> Any:
         ("weight", arrays.repeated(same.weight, rows, "float64", pa.float64())),
     ):
         data = data.append_column(name, column)
+    if same.recorded is not None:
+        data = data.append_column("recorded", arrays.text(same.recorded, rows))
     return data
 
 

@@ -15,6 +15,7 @@ from homeostat.journal.encoding.batch import PredictionBatch
 from homeostat.journal.encoding.message import Encoded, Layout, Part
 from homeostat.journal.encoding.recording import Recording
 from homeostat.journal.encoding.schema import INPUT, column_of, prediction_fields
+from homeostat.journal.encoding.usual import Usual, is_usual
 from homeostat.records import Task
 
 MOST_LAYOUTS = 256
@@ -35,31 +36,53 @@ class PredictionEncoder:
         self._veils = bool(recording.redact or recording.hash)
         self._types = {field.name: field.type for field in prediction_fields(task)}
         self._layouts: dict[tuple[Any, ...], Layout] = {}
+        self._plain = not self._veils and recording.inputs == "full"
+        self._usual: dict[tuple[str, str, bool], Usual] = {}
 
     def encode(self, batch: PredictionBatch) -> Encoded | None:
         """What is logged of a batch; None where the sample has none of its rows. Raises
         InputError where the batch's columns do not fit together."""
         rows = len(batch.ids)
         try:
-            _check(batch, rows)
             if self._recording.sample < 1:
+                _check(batch, rows)
                 batch = reduction.sampled(batch, self._recording.sample)
                 rows = len(batch.ids)
                 if not rows:
                     return None
-            if self._veils:
-                batch = reduction.veiled(batch, self._recording)
-            vectors = self._vectors(batch)
-            widths = tuple([(name, matrix.size // rows) for name, matrix in vectors])
-            names, kinds, inputs = self._inputs(batch)
-            layout = self._layout(batch, widths, names, kinds)
-            found = self._common(batch, rows)
-            if vectors:
-                width = sum([width for _, width in widths])
-                found.append(parts.vectors([matrix for _, matrix in vectors], rows, width))
-            return Encoded(layout, layout.message(rows, found + inputs), rows)
+            return self._usually(batch) if self._plain else self._any(batch)
         except (ValueError, TypeError, KeyError, IndexError) as problem:
             raise InputError(f"a batch of {rows} rows cannot be logged: {problem}") from problem
+
+    def _usually(self, batch: PredictionBatch) -> Encoded:
+        key = (batch.version, batch.role, batch.cached)
+        usual = self._usual.get(key)
+        found = None if usual is None else usual.message(batch)
+        if found is not None:
+            return found
+        encoded = self._any(batch)
+        if is_usual(batch):
+            if usual is None or usual.layout is not encoded.layout:
+                if len(self._usual) >= MOST_LAYOUTS:
+                    self._usual.clear()
+                usual = self._usual[key] = Usual(batch, encoded.layout, classes=self._classes)
+            usual.learn(batch, encoded)
+        return encoded
+
+    def _any(self, batch: PredictionBatch) -> Encoded:
+        rows = len(batch.ids)
+        _check(batch, rows)
+        if self._veils:
+            batch = reduction.veiled(batch, self._recording)
+        vectors = self._vectors(batch)
+        widths = tuple([(name, matrix.size // rows) for name, matrix in vectors])
+        names, kinds, inputs = self._inputs(batch)
+        layout = self._layout(batch, widths, names, kinds)
+        found = self._common(batch, rows)
+        if vectors:
+            width = sum([width for _, width in widths])
+            found.append(parts.vectors([matrix for _, matrix in vectors], rows, width))
+        return Encoded(layout, layout.message(rows, found + inputs), rows)
 
     def _common(self, batch: PredictionBatch, rows: int) -> list[Part]:
         said: Any = batch.predictions
@@ -108,6 +131,7 @@ class PredictionEncoder:
             role=batch.role,
             cached=batch.cached,
             weight=1.0 / self._recording.sample,
+            recorded=self._recording.text(),
             vectors=widths,
         )
         return pa.schema(fields, metadata=constants.metadata(same))

@@ -62,6 +62,9 @@ class Layout:
             head = self._heads[key] = self._made(rows, parts)
         return b"".join([head, *chain.from_iterable([part.body for part in parts])])
 
+    def head_of(self, message: bytes) -> bytes:
+        return message[: len(self._head)]
+
     def _made(self, rows: int, parts: Sequence[Part]) -> bytes:
         sizes = [size for part in parts for size in part.sizes]
         starts = list(accumulate([size + 7 & -8 for size in sizes], initial=0))
@@ -77,8 +80,7 @@ class Layout:
         return bytes(head)
 
 
-@dataclass(frozen=True)
-class Encoded:
+class Encoded(NamedTuple):
     """Rows as they are written to the spool."""
 
     layout: Layout
@@ -104,6 +106,11 @@ def body_bytes(head: bytes) -> int:
 
 def padded(data: bytes) -> bytes:
     return data + _PADS[len(data) % 8] if len(data) % 8 else data
+
+
+def padding(size: int) -> bytes:
+    """What follows a buffer of this size."""
+    return _PADS[size % 8]
 
 
 @dataclass(frozen=True)

@@ -64,22 +64,30 @@ def columns(matrix: NDArray[Any]) -> Part:
 def vectors(matrices: Sequence[NDArray[Any]], rows: int, width: int) -> Part:
     """One list of float32 a row, which holds the row's vectors one after the other."""
     flat = [matrix if matrix.ndim == 2 else matrix.reshape(rows, -1) for matrix in matrices]
-    joined = np.concatenate(flat, axis=1, dtype=np.float32, casting="same_kind")
+    joined = side_by_side(flat)
     size = 4 * rows * width
-    body = (_offsets(width, rows), joined.data.cast("B") if size else b"", bytes(-size % 8))
+    body = (same_offsets(width, rows), joined.data.cast("B") if size else b"", bytes(-size % 8))
     return Part((rows, 0, rows * width, 0), (0, 4 * (rows + 1), 0, size), body)
+
+
+def side_by_side(matrices: Sequence[NDArray[Any]]) -> Any:
+    """As float32, in one piece of memory."""
+    return np.concatenate(matrices, axis=1, dtype=np.float32, casting="same_kind")
 
 
 def _texts(lengths: list[int], data: bytes, nulls: int, known: bytes) -> Part:
     rows = len(lengths)
-    if len(set(lengths)) == 1:
-        offsets = _offsets(lengths[0], rows)
-    else:
-        ends = np.zeros(rows + 1, dtype=np.int32)
-        np.cumsum(lengths, out=ends[1:])
-        offsets = padded(ends.tobytes())
     sizes = (len(known), 4 * (rows + 1), len(data))
-    return Part((rows, nulls), sizes, (padded(known), offsets, padded(data)))
+    return Part((rows, nulls), sizes, (padded(known), offsets(lengths), padded(data)))
+
+
+def offsets(lengths: list[int]) -> bytes:
+    """Where each of some texts begins and the last one ends, padded."""
+    if len(set(lengths)) == 1:
+        return same_offsets(lengths[0], len(lengths))
+    ends = np.zeros(len(lengths) + 1, dtype=np.int32)
+    np.cumsum(lengths, out=ends[1:])
+    return padded(ends.tobytes())
 
 
 def _known(values: Sequence[Any]) -> tuple[bytes, int]:
@@ -88,8 +96,8 @@ def _known(values: Sequence[Any]) -> tuple[bytes, int]:
     return np.packbits(known, bitorder="little").tobytes(), len(values) - int(known.sum())
 
 
-def _offsets(width: int, rows: int) -> bytes:
-    """Of rows that all have this many elements."""
+def same_offsets(width: int, rows: int) -> bytes:
+    """Of rows that all have this many elements, padded."""
     if rows > BLOCK:
         return padded((np.arange(rows + 1, dtype=np.int32) * width).tobytes())
     return padded(_block_offsets(width)[: 4 * (rows + 1)])

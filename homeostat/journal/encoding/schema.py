@@ -41,6 +41,7 @@ def prediction_fields(task: Task) -> list[Any]:
         pa.field("cached", pa.bool_()),
         pa.field("weight", pa.float64()),  # how many rows it stands for
         pa.field("descriptors", arrays.FLOATS),  # of its inputs, where these are not logged
+        pa.field("recorded", pa.string()),  # what of its inputs and key; null: all of it
     ]
 
 

@@ -48,11 +48,6 @@ def traced(folder: Path) -> list[Path]:
     return sorted(path for path in found if path.exists())
 
 
-def write_trace(path: Path, ids: Any, keys: Any) -> None:
-    """Of a file that is there already."""
-    _write(trace_path(path), _marked(_trace(ids, keys), _mark(path)))
-
-
 def read_trace(path: Path) -> Any:
     """Two columns, one row a row of the file; all null where the file has no trace. Raises
     IntegrityError where its trace is another file's.

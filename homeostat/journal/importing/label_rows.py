@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 from homeostat.errors import InputError
 from homeostat.identifiers import LONGEST_ID
-from homeostat.labels import LABEL, LONGEST, checked
+from homeostat.labels import LABEL, LONGEST, canonical, checked
 from homeostat.records import Label, Task
 
 _WHOLE = re.compile(r"-?\d+\.0+")  # as a spreadsheet or pandas writes a class that is a number
@@ -51,7 +53,7 @@ def label_of(values: Mapping[str, Any], layout: Layout, task: Task, now: datetim
     if source is None:
         source = _text(values, layout.source, "", LONGEST)
     return Label(
-        prediction_id=_text(values, layout.id, "", LONGEST_ID, needed=True),
+        prediction_id=_id(values, layout),
         value=_value(values.get(layout.value), name, layout, task),
         name=name,
         source=source,
@@ -77,19 +79,38 @@ def _untyped(value: str) -> str | None:
     return value or None
 
 
-def _text(
-    values: Mapping[str, Any], column: str, default: str, longest: int, *, needed: bool = False
-) -> str:
+def _id(values: Mapping[str, Any], layout: Layout) -> str:
+    """Ids may be numbers, where callers number their predictions. A column of them with gaps is
+    written as 12345.0 by pandas, and by spreadsheets."""
+    text = _text(values, layout.id, "", LONGEST_ID)
+    if not text:
+        raise ValueError(f'"{layout.id}" is empty')
+    whole = not layout.typed and _WHOLE.fullmatch(text)
+    return text.partition(".")[0] if whole else text
+
+
+def _text(values: Mapping[str, Any], column: str, default: str, longest: int) -> str:
     value = values.get(column)
-    if value is None or value == "":
-        if needed:
-            raise ValueError(f'"{column}" is empty')
+    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
         return default
-    if not isinstance(value, str):
-        value = str(value)  # ids may be numbers, where callers number their predictions
+    value = _named(value, column)
     if len(value) > longest:
         raise ValueError(f'"{column}" has {len(value)} characters; at most {longest} are kept')
     return _encodable(value)
+
+
+def _named(value: Any, column: str) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float) and abs(value) >= 2**53:
+        raise ValueError(
+            f'"{column}" is {value!r}: so large a number lost digits; write it as text'
+        )
+    if isinstance(value, bool | int | float):
+        return canonical(value)
+    if isinstance(value, Decimal) and value == value.to_integral_value():
+        return str(int(value))
+    return str(value)
 
 
 def _encodable(text: str) -> str:

@@ -52,7 +52,6 @@ class Compacted:
 
 def compact(
     table: TableRef,
-    time_column: str,
     *,
     now: datetime,
     since: datetime | None = None,
@@ -63,7 +62,7 @@ def compact(
 
     `since` is when this was done last: what was in order then, and is as it was, is not looked at.
     """
-    chosen = plan(files_in(table, time_column), now=now, target=target)
+    chosen = plan(files_in(table), now=now, target=target)
     replaced = written = 0
     merged, ordered = [], []
     for done, day in enumerate(chosen):
@@ -71,10 +70,10 @@ def compact(
         was, became = _rewrite(table, day, by_time=None, target=target)
         replaced, written = replaced + was, written + became
         merged += [day] if was else []
-    days = _disorderly(table, time_column, now=now, since=since)
+    days = _disorderly(table, now=now, since=since)
     for done, day in enumerate(days):
         progress(f"sorting {_named(day)}", done, len(days))
-        was, became = _rewrite(table, day, by_time=time_column, target=target)
+        was, became = _rewrite(table, day, by_time=table.time_column, target=target)
         replaced, written = replaced + was, written + became
         ordered += [day] if was else []
     return Compacted(
@@ -96,19 +95,17 @@ def plan(files: Sequence[TableFile], *, now: datetime, target: int = TARGET) -> 
     )
 
 
-def _disorderly(
-    table: TableRef, time_column: str, *, now: datetime, since: datetime | None
-) -> tuple[str, ...]:
+def _disorderly(table: TableRef, *, now: datetime, since: datetime | None) -> tuple[str, ...]:
     """Days that are over and not in the order of time, as far as they may have changed."""
     horizon = EPOCH if since is None else since - MARGIN
     found = []
-    for day, mine in _by_day(files_in(table, time_column)):
+    for day, mine in _by_day(files_in(table)):
         recent = day >= _day(horizon) or any(file.written_at >= horizon for file in mine)
         if not ("" < day < _over(now) and recent):
             continue
         if sum(file.bytes for file in mine) > SORTED_MOST:
             continue
-        if disorder(spans(table, [file.path for file in mine], time_column)) > DISORDER:
+        if disorder(spans(table, [file.path for file in mine])) > DISORDER:
             found.append(day)
     return tuple(found)
 

@@ -78,7 +78,7 @@ def expire(
 ) -> Expired:
     """Delete the days before the first that stays. Raises JournalUnavailable, and Conflict for a
     deletion that a wrong clock may ask for, unless it is to be done `anyway`."""
-    rows, labelled = files_in(predictions, "time"), files_in(labels, "received")
+    rows, labelled = files_in(predictions), files_in(labels)
     first = first_kept(rows, labelled, now=now, keep=keep, keep_bytes=keep_bytes)
     if not first:
         return Expired()

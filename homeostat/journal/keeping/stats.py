@@ -44,10 +44,9 @@ class Stats:
 
 def stats(url: str, model: str, task: Task) -> Stats:
     """Raises JournalUnavailable."""
-    table = tables.predictions(url, model, task)
-    rows = files_in(table, "time")
-    labels = files_in(tables.labels(url, model), "received")
-    quarantine = files_in(tables.quarantine(url, model), "time")
+    found = tables.tables_of(url, model, task)
+    rows, labels, quarantine = map(files_in, found.values())
+    table = found["predictions"]
     starts = [file.start for file in rows if file.start is not None]
     ends = [file.end for file in rows if file.end is not None]
     return Stats(

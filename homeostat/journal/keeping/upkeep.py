@@ -24,8 +24,6 @@ from homeostat.settings import JournalSettings
 
 logger = logging.getLogger(__name__)
 
-TIME_COLUMNS = {"predictions": "time", "labels": "received", "quarantine": "time"}
-
 
 @dataclass(frozen=True, kw_only=True)
 class Keeping:
@@ -40,15 +38,6 @@ def keeping_of(settings: JournalSettings) -> Keeping:
     return Keeping(
         keep=settings.keep, keep_bytes=settings.keep_bytes, keep_deleted=settings.keep_deleted
     )
-
-
-def tables_of(url: str, model: str, task: Task) -> dict[str, tables.TableRef]:
-    """By name."""
-    return {
-        "predictions": tables.predictions(url, model, task),
-        "labels": tables.labels(url, model),
-        "quarantine": tables.quarantine(url, model),
-    }
 
 
 def upkeep(
@@ -67,7 +56,7 @@ def upkeep(
     after all that could be done was done.
     """
     began = time.perf_counter()
-    found = tables_of(url, model, task)
+    found = tables.tables_of(url, model, task)
     troubles: list[HomeostatError] = []
     done: dict[str, compaction.Compacted] = {}
     swept: list[retention.Vacuumed] = []
@@ -87,9 +76,7 @@ def upkeep(
         expired = expire(found, keeping, now=now)
     for name, table in found.items():
         with _noted(troubles):
-            done[name] = compaction.compact(
-                table, TIME_COLUMNS[name], now=now, since=since, progress=progress
-            )
+            done[name] = compaction.compact(table, now=now, since=since, progress=progress)
     for table in found.values():
         with _noted(troubles):
             vacuum(table)

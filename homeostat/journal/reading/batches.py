@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -18,69 +18,98 @@ from homeostat.journal.delta.model_log import ModelLog, of_version_7, text_range
 from homeostat.journal.delta.snapshot import Piece, Snapshot, vanished
 from homeostat.journal.encoding.sampling import shares_of
 from homeostat.journal.reading.label_join import labels_of, no_labels
-from homeostat.journal.reading.quarantine import Aside
+from homeostat.journal.reading.recorded import Widths
 from homeostat.journal.reading.request import Request
+from homeostat.journal.reading.row_reader import Given, Reader
 from homeostat.journal.reading.rows import combined, integers, moment
-from homeostat.journal.reading.selection import newest_per_id, row_keys, thinned, weights_of
-from homeostat.journal.reading.windows import Reader
+from homeostat.journal.reading.selection import newest_per_id, row_keys, weights_of
 
 LABELLED_AT_ONCE = 1_000_000  # rows whose labels are looked for together
 LAST = int(np.iinfo(np.int64).max)
-END = Piece(fragment=None, least=LAST)
+END = Piece(fragment=None, least=LAST, most=LAST)
 
 
 def batches(
-    log: ModelLog, start: datetime, end: datetime, request: Request, *, rows: int
+    log: ModelLog,
+    start: datetime,
+    end: datetime,
+    request: Request,
+    *,
+    rows: int,
+    left_out: Callable[[int], object],
 ) -> Iterator[Any]:
-    """Where a file is deleted under the reader, it goes on after the last batch it gave."""
-    begun = tries = 0
+    """Where a file is deleted under the reader, it goes on after the last batch it gave: with rows
+    that stand for as many as those given before."""
+    begun: _Frame | None = None
+    met, tries = Widths(), 0
     while True:
         try:
-            for table, mark in _tables(log, start, end, request, rows):
-                yield from table.combine_chunks().to_batches(max_chunksize=rows)
-                begun, tries = mark, 0
+            weight = None if begun is None else begun.weight
+            for frame in _frames(log, start, end, request, rows, weight):
+                if frame.given.left_out:
+                    left_out(frame.given.left_out)
+                met |= frame.given.widths
+                yield from frame.given.table.combine_chunks().to_batches(max_chunksize=rows)
+                begun, tries = frame, 0
+            met.require(request.features)
             return
         except JournalUnavailable as problem:
             if not vanished(problem) or tries:
                 raise
             tries += 1
-            start = max(start, moment(begun)) if begun else start
+            start = max(start, moment(begun.mark)) if begun else start
 
 
-def _tables(
-    log: ModelLog, start: datetime, end: datetime, request: Request, rows: int
-) -> Iterator[tuple[Any, int]]:
-    """Frames of at least so many rows but for the last, and the time up to which all came."""
+@dataclass(frozen=True)
+class _Frame:
+    given: Given
+    mark: int  # the time up to which all rows came
+    weight: float  # how many rows each stands for
+
+
+def _frames(
+    log: ModelLog,
+    start: datetime,
+    end: datetime,
+    request: Request,
+    rows: int,
+    weight: float | None,
+) -> Iterator[_Frame]:
+    """Of at least so many rows but for the last, before any are left out."""
     predictions = log.rows()
     if predictions is None:
         return
     within = during(start, end)
     reader = Reader(log, request, predictions)
     index = _index(predictions, request, within)
-    aside = reader.aside(index.least, index.most)
+    weight = index.weight if weight is None else weight
+    aside = reader.aside_between(index.least, index.most)
     pieces = predictions.pieces(within)
     marks = [piece.least for piece in (*pieces[1:], END)]
     waiting: list[Any] = []
-    count = covered = 0
+    covered = 0
     held: Any | None = None
     for at, (piece, mark) in enumerate(zip(pieces, marks, strict=False)):
         if not index.ours and at >= covered:
             held, covered = _labels_ahead(reader, predictions, pieces, at, waiting, within)
         found = _wanted(reader, predictions, piece, within)
-        found = found.take(pa.array(_kept(found, index, aside, request)))
-        waiting.append(found)
-        count += found.num_rows
-        if count < rows and mark != LAST:
+        waiting.append(found.filter(pa.array(index.may_count(found))))
+        if sum(map(len, waiting)) < rows and mark != LAST:
             continue
-        # No row that is still to come is older than the mark.
-        together = pa.concat_tables(waiting)
-        order = newest_per_id(together)
-        ready = int(np.searchsorted(integers(together["time"])[order], mark))
-        if not ready or (ready < rows and mark != LAST):
+        ready, rest = _cut(waiting, mark)
+        if not ready.num_rows or (ready.num_rows < rows and mark != LAST):
             continue
-        yield reader.frame(together.take(pa.array(order[:ready])), held), mark
-        waiting = [together.take(pa.array(order[ready:]))]
-        count = len(order) - ready
+        given = reader.given(ready, aside, weight=weight, held=held)
+        waiting = [rest]
+        del found, ready, rest  # while the batches are worked on
+        yield _Frame(given, mark, weight)
+
+
+def _cut(waiting: list[Any], mark: int) -> tuple[Any, Any]:
+    """Rows before the mark, and the others: none that is still to come is older than it."""
+    together = pa.concat_tables(waiting)
+    before = pa.array(integers(together["time"]) < mark)
+    return together.filter(before), together.filter(pc.invert(before))
 
 
 def _labels_ahead(
@@ -118,6 +147,16 @@ class _Index:
     least: str  # ids
     most: str
     ours: bool  # all ids are of version 7: they sort by time
+
+    def may_count(self, found: Any) -> NDArray[np.bool_]:
+        """Rows that no newer one takes the place of."""
+        keep = np.ones(found.num_rows, dtype=bool)
+        if len(self.superseded):
+            codes = pc.index_in(row_keys(found), value_set=self.superseded).fill_null(-1)
+            places = integers(codes)
+            again = places >= 0
+            keep[again] = integers(found["time"])[again] >= self.newest[places[again]]
+        return keep
 
 
 def _index(predictions: Snapshot, request: Request, within: tuple[Clause, ...]) -> _Index:
@@ -166,16 +205,3 @@ def _wanted(reader: Reader, predictions: Snapshot, piece: Piece, within: Any) ->
     where = request.row_filter(schema)
     found = predictions.read_piece(piece, request.full(schema), within, where)
     return request.sliced(found, schema)
-
-
-def _kept(found: Any, index: _Index, aside: Aside, request: Request) -> NDArray[np.int64]:
-    keep = ~aside.mask(found)
-    if len(index.superseded):
-        codes = pc.index_in(row_keys(found), value_set=index.superseded).fill_null(-1)
-        places = integers(codes)
-        again = places >= 0
-        keep[again] &= integers(found["time"])[again] >= index.newest[places[again]]
-    positions = np.flatnonzero(keep)
-    if request.weights:
-        return positions
-    return positions[thinned(found, positions, weights_of(found), index.weight)]

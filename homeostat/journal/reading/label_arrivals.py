@@ -7,17 +7,20 @@ from typing import Any
 
 import pyarrow as pa
 
-from homeostat.journal.delta.bounds import INSTANT, Bound, Clause, during, exactly
+from homeostat.journal.delta.bounds import INSTANT, Bound, during, exactly
 from homeostat.journal.delta.model_log import ModelLog, text_range
 from homeostat.journal.delta.snapshot import Snapshot
 from homeostat.journal.reading import rows
 from homeostat.journal.reading.label_join import TOGETHER, with_id
 
-BEGINNING = datetime(1, 1, 2, tzinfo=UTC)
+FOREVER = datetime(9999, 12, 30, tzinfo=UTC)
 
 
-def oldest_labelled(log: ModelLog, *, name: str, since: datetime) -> datetime | None:
-    """The time of the oldest row that has a label which came after `since`; None where none has."""
+def oldest_labelled(
+    log: ModelLog, *, name: str, since: datetime, back_to: datetime
+) -> datetime | None:
+    """The time of the oldest row since `back_to` that has a label which came after `since`; None
+    where none has."""
     given, predictions = log.given_labels(), log.rows()
     if given is None or predictions is None:
         return None
@@ -28,18 +31,18 @@ def oldest_labelled(log: ModelLog, *, name: str, since: datetime) -> datetime | 
         waiting.append(rows.combined(part["prediction_id"]))
         count += part.num_rows
         if count >= TOGETHER:
-            oldest = _oldest(predictions, pa.concat_arrays(waiting), oldest)
+            oldest = _oldest(predictions, pa.concat_arrays(waiting), back_to, oldest)
             waiting, count = waiting[:1], 0
-    return _oldest(predictions, pa.concat_arrays(waiting), oldest)
+    return _oldest(predictions, pa.concat_arrays(waiting), back_to, oldest)
 
 
-def _oldest(predictions: Snapshot, ids: Any, before: datetime | None) -> datetime | None:
+def _oldest(
+    predictions: Snapshot, ids: Any, back_to: datetime, before: datetime | None
+) -> datetime | None:
     if not len(ids):
         return before
     ids, oldest = ids.unique(), before
-    within: list[Clause] = [(Bound("prediction_id", *text_range(ids)),)]
-    if before is not None:
-        within += during(BEGINNING, before)
+    within = [(Bound("prediction_id", *text_range(ids)),), *during(back_to, before or FOREVER)]
     waiting, count = [], 0
     for part in predictions.stream(["prediction_id", "time"], within):
         waiting.append(part)

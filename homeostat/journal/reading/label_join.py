@@ -21,9 +21,13 @@ from homeostat.journal.reading import rows
 from homeostat.journal.reading.selection import unmatched
 
 CLOCKS = timedelta(hours=1)  # how far the clocks of two machines may be apart
-DECIDING = ("time", "received", "ordinal")  # which of an id's labels is the newest
+DECIDING = (
+    "time",
+    "received",
+    "ordinal",
+)  # which of an id's labels is the newest; then source, value
 TOGETHER = 500_000  # ids compared at once
-READ = ["prediction_id", "value", *DECIDING]
+READ = ["prediction_id", "value", "source", *DECIDING]
 
 JOINED = ["value", "time", "known"]
 _EARLIEST = datetime(1, 1, 2, tzinfo=UTC)
@@ -169,9 +173,25 @@ def _newest_positions(ids: Any, times: NDArray[np.int64], labels: Any) -> Any:
 
 
 def _in_order(labels: Any) -> NDArray[np.int64]:
+    """By time, arrival and place in what arrived; where all of these are the same, as from two
+    servers in one moment, by source and value, so that no order of files decides."""
     keys: Sequence[Any] = [rows.integers(labels[name]) for name in reversed(DECIDING)]
     order: NDArray[np.int64] = np.lexsort(tuple(keys))
-    return order
+    same = np.ones(max(len(order) - 1, 0), dtype=bool)
+    for key in keys:
+        same &= np.diff(key[order]) == 0
+    tied = order[np.append(same, False) | np.insert(same, 0, False)] if len(order) else order
+    if not len(tied):
+        return order
+    texts = [
+        rows.combined(labels[name]).take(pa.array(tied)).fill_null("").to_pylist()
+        for name in ("source", "value")
+    ]
+    said = list(zip(*texts, strict=True))
+    places = {each: at for at, each in enumerate(sorted(set(said)))}
+    rank = np.zeros(len(order), dtype=np.int64)
+    rank[tied] = [places[each] for each in said]
+    return np.asarray(np.lexsort((rank, *keys)), dtype=np.int64)
 
 
 def _last_of_each(labels: Any, order: NDArray[np.int64]) -> NDArray[np.int64]:

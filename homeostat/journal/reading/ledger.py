@@ -23,7 +23,6 @@ from homeostat.journal.delta.snapshot import Snapshot
 from homeostat.journal.encoding.sampling import shares_of
 from homeostat.journal.encoding.schema import microseconds
 from homeostat.journal.reading.label_join import arrived_since, known_since
-from homeostat.journal.reading.quarantine import NOTHING
 from homeostat.journal.reading.request import Request
 from homeostat.journal.reading.rows import combined, integers, moment
 from homeostat.journal.reading.selection import choose
@@ -166,7 +165,8 @@ def _sample(predictions: Snapshot, start: datetime, end: datetime, below: float)
         for part in predictions.stream(light, during(start, end), where)
     ]
     found = pa.concat_tables(parts) if parts else predictions.read(light, during(end, end))
-    chosen = choose(found, NOTHING, thin=True)
+    nothing = np.zeros(found.num_rows, dtype=bool)
+    chosen = choose(found, nothing, nothing, thin=True)
     return found.select(["prediction_id", "time"]).take(pa.array(chosen.positions))
 
 

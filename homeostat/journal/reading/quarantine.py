@@ -63,7 +63,7 @@ def standing(store: Store, table: TableRef, least: str, most: str) -> Aside:
     snapshot = store.open(table)
     if snapshot is None:
         return NOTHING
-    found = _active(snapshot, [(Bound("prediction_id", least, most, or_null=True),)])
+    found = active(snapshot, [(Bound("prediction_id", least, most, or_null=True),)])
     named = found["prediction_id"].is_valid()
     ranges = found.filter(pc.invert(named)).select(["start", "end", "version"])
     starts, ends = rows.integers(ranges["start"]), rows.integers(ranges["end"])
@@ -134,13 +134,13 @@ def _under(store: Store, table: TableRef, key: str) -> tuple[Any, int]:
     snapshot = store.open(table)
     if snapshot is None:
         return table.schema.empty_table(), 0
-    found = _active(snapshot, [exactly("key", key)])
+    found = active(snapshot, [exactly("key", key)])
     return found, snapshot.version_of(APP_ID) + 1
 
 
-def _active(snapshot: Any, within: Sequence[Clause]) -> Any:
+def active(snapshot: Any, within: Sequence[Clause]) -> Any:
     """The newest row of each key and what it names, where that is not released."""
-    history = snapshot.read([*WHAT, "key", "reason", "released", "ordinal"], within)
+    history = snapshot.read([*WHAT, "key", "reason", "time", "released", "ordinal"], within)
     order = np.argsort(-rows.integers(history["ordinal"]), kind="stable")
     history = history.take(order)
     numbered = history.append_column("at", pa.array(np.arange(len(order))))

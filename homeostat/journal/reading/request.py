@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,10 +13,12 @@ from homeostat import columns as names
 from homeostat.errors import InputError
 from homeostat.journal.encoding.schema import INPUT, column_of
 from homeostat.journal.reading import rows
+from homeostat.journal.reading.recorded import other_width
 from homeostat.labels import LABEL, canonical
 
 SHADOW = "shadow"  # answers that nobody got, under the ids of those that somebody did
-SELECTING = ("prediction_id", "time", "version", "role", "weight")
+SELECTING = ("prediction_id", "time", "version", "role", "weight", "recorded")
+VECTORS = (names.PROBABILITIES, names.EMBEDDING)
 MORE = {
     names.PROBABILITIES: "probabilities",
     names.EMBEDDING: "embedding",
@@ -24,7 +26,23 @@ MORE = {
     names.KEY: "key",
     names.WEIGHT: "weight",
     names.DESCRIPTORS: "descriptors",
+    names.RECORDED: "recorded",
 }
+
+
+class Asked(TypedDict, total=False):
+    """What a reading of rows may be asked beside its features; Journal.window says what it means.
+    Filters (versions, roles, where) come first: of the rows they leave, the newest of an id."""
+
+    versions: Sequence[str]
+    roles: Sequence[str]
+    where: Mapping[str, Collection[Any]] | None
+    embedding: bool
+    also: Sequence[str]
+    quarantined: bool
+    weights: bool
+    label: str
+    as_recorded: Collection[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +55,7 @@ class Request:
     quarantined: bool = False
     weights: bool = False  # every row with its weight, instead of rows that stand for equally many
     label: str = LABEL
+    as_recorded: frozenset[str] = frozenset()  # features taken also where they were hidden
 
     def light(self, schema: Any) -> list[str]:
         """The table's columns that decide which rows are wanted."""
@@ -45,9 +64,13 @@ class Request:
 
     def full(self, schema: Any) -> list[str]:
         """And those that are read of them."""
-        inputs = self._inputs(schema, [*self.features, *self.where])
         more = [MORE[name] for name in self.more if name != names.LABEL_KNOWN]
-        return list(dict.fromkeys([*SELECTING, "prediction", *more, *inputs]))
+        return list(dict.fromkeys([*self.telling(schema), "prediction", *more]))
+
+    def telling(self, schema: Any) -> list[str]:
+        """The light ones and the inputs: which rows are wanted, and which of them hold what is."""
+        inputs = self._inputs(schema, [*self.features, *self.where])
+        return list(dict.fromkeys([*SELECTING, *inputs]))
 
     def row_filter(self, schema: Any) -> Any | None:
         """What files can leave out by their statistics, as an expression."""
@@ -72,7 +95,7 @@ class Request:
             if feature not in by_name:
                 own = rows.feature_columns(found.drop_columns([INPUT]), [feature], schema)
                 by_name[feature] = own[0]
-        keep = None
+        keep: Any = None
         for feature, allowed in self.where.items():
             values = by_name[feature]
             if pa.types.is_floating(values.type):
@@ -81,13 +104,35 @@ class Request:
             if None in allowed:
                 inside = pc.or_(inside, values.is_null())
             keep = inside if keep is None else pc.and_(keep, inside)
-        return found.filter(keep)
+        # of a tensor of another width nobody knows; it is told as left out
+        return found.filter(pc.or_(keep, pa.array(other_width(found, self.features))))
 
     def _inputs(self, schema: Any, features: Collection[str]) -> list[str]:
         if not features:
             return []
         columns = [column_of(feature) for feature in features]
         return [name for name in (INPUT, *columns) if name in schema.names]
+
+
+def request_of(features: Sequence[str], asked: Asked) -> Request:
+    roles, weights = asked.get("roles", ()), asked.get("weights", False)
+    more = [
+        *(VECTORS if asked.get("embedding") else ()),
+        *((names.ROLE,) if roles else ()),
+        *asked.get("also", ()),
+        *((names.WEIGHT,) if weights else ()),
+    ]
+    return Request(
+        features=tuple(features),
+        versions=tuple(asked.get("versions", ())),
+        roles=tuple(roles),
+        where=asked.get("where") or {},
+        more=tuple(dict.fromkeys(more)),
+        quarantined=asked.get("quarantined", False),
+        weights=weights,
+        label=asked.get("label", LABEL),
+        as_recorded=frozenset(asked.get("as_recorded", ())),
+    )
 
 
 def _role_filter(roles: Sequence[str]) -> Any:

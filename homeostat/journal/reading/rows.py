@@ -65,6 +65,16 @@ def moment(microseconds: Any) -> datetime:
     return EPOCH + timedelta(microseconds=int(microseconds))
 
 
+def aware(name: str, time: datetime) -> datetime:
+    """A time as it is given; InputError for one that does not say where on earth it is meant."""
+    if time.utcoffset() is None:
+        raise InputError(
+            f"{name} = {time.isoformat()} has no time zone: say which, as in "
+            "datetime.now(UTC), or .astimezone() for the local one"
+        )
+    return time
+
+
 def _feature(table: Any, feature: str, element: Any | None, schema: Any) -> Any:
     name, rows = column_of(feature), table.num_rows
     if name in table.schema.names:
@@ -78,17 +88,11 @@ def _feature(table: Any, feature: str, element: Any | None, schema: Any) -> Any:
 
 
 def _tensor(table: Any, width: int) -> list[Any] | None:
-    """The tensor's elements as columns; null in rows of another shape."""
+    """The tensor's elements as columns; null in rows of another shape, None where all are."""
     lists = combined(table[INPUT])
     lengths = pc.list_value_length(lists).fill_null(-1).to_numpy(zero_copy_only=False)
     fits = lengths == width
     if not fits.any():
-        seen = sorted(set(lengths.tolist()) - {-1})
-        if seen:
-            raise InputError(
-                f"the log's rows have {seen} elements, {width} features were asked for: "
-                "name every element of the tensor, in its order"
-            )
         return None
     matrix = np.full((width, len(lists)), np.nan, dtype=np.float32)
     chosen = lists if fits.all() else lists.filter(pa.array(fits))

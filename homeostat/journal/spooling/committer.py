@@ -26,7 +26,6 @@ logger = logging.getLogger(__name__)
 MOST_BYTES = 256_000_000  # in one commit: it is in memory, more than once
 MOST_SEGMENTS = 500  # in one commit: each is a file that is mapped
 REMEMBERED = 100  # segments that were set aside, for those who wait for them
-TIME_COLUMN: dict[Kind, str] = {"predictions": "time", "labels": "received"}
 
 
 @dataclass
@@ -131,7 +130,7 @@ class Committer:
             logger.error(
                 "The journal could not store %s, next try in %.2g s: %s",
                 kind,
-                retry.left(),
+                retry.wait,
                 problem,
             )
 
@@ -251,7 +250,7 @@ class Committer:
                 raise Unstorable("the file is damaged")
             if segment.left_over and segment.rows == 0:
                 self._recover(segment, data.num_rows)
-            data = tables.with_partitions(data, target, TIME_COLUMN[segment.kind])
+            data = tables.with_partitions(data, target)
             return commits.fit(data, schema)
         except Unstorable as problem:
             self._reject(segment, problem)

@@ -13,11 +13,12 @@ class Room:
         self.bytes = 0
         self.rows = 0
         self.freed = 0  # grows whenever room becomes free
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()  # taken by itself where nobody is told: at every batch
+        self._changed = threading.Condition(self._lock)
 
     def take(self, size: int, rows: int, *, reserve: int = 0) -> bool:
         """False when there is no room within the limit and the reserve."""
-        with self._changed:
+        with self._lock:
             if self.bytes and self.bytes + size > self.limit + reserve:
                 return False
             self.bytes += size
@@ -26,7 +27,7 @@ class Room:
 
     def add(self, size: int, rows: int = 0) -> None:
         """What is there, whether there is room or not; negative to take an addition back."""
-        with self._changed:
+        with self._lock:
             self.bytes += size
             self.rows += rows
 

@@ -104,12 +104,13 @@ class OpenSegment:
 
     def _append(self, message: bytes) -> None:
         before = self.segment.bytes
-        data = memoryview(message)
         try:
-            while data:
-                written = os.write(self._file, data)
-                self.segment.bytes += written
-                data = data[written:]
+            written = os.write(self._file, message)
+            self.segment.bytes += written
+            while written < len(message):  # a disk that is nearly full takes a part
+                more = os.write(self._file, memoryview(message)[written:])
+                self.segment.bytes += more
+                written += more
         except OSError:
             # half a message in the middle would hide every row after it
             self._cut(before)

@@ -1,0 +1,138 @@
+"""What the servers do: requests, batches, and the log they write."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dashboards.panels import SLOW_COLORS, Query, chart
+from dashboards.promql import REQUESTS, mean, newest, of_model, quantile, rate
+
+
+def traffic() -> list[Any]:
+    latency = "homeostat_request_seconds"
+    return [
+        chart(
+            "Requests by status",
+            "Answers a second by HTTP status.",
+            "reqps",
+            Query(rate(REQUESTS, by="code"), "{{code}}"),
+        ),
+        chart(
+            "Latency",
+            "From the last byte of a request to its answer (homeostat_request_seconds).",
+            "s",
+            *(Query(quantile(float(f"0.{name[1:]}"), latency), name) for name in SLOW_COLORS),
+            colors=SLOW_COLORS,
+        ),
+        chart(
+            "Where the time goes",
+            "Mean time of a request and, of it, the model's for one batch. The rest is waiting, "
+            "parsing and the journal.",
+            "s",
+            Query(mean(latency), "request"),
+            Query(mean("homeostat_compute_seconds"), "model"),
+        ),
+        chart(
+            "Rows by version",
+            "Rows predicted a second by the version that answered.",
+            "rowsps",
+            Query(rate("homeostat_rows_total", by="version"), "version {{version}}"),
+            stacked=True,
+        ),
+        chart(
+            "Answers by class",
+            "Answers a second by predicted class, the most frequent ones.",
+            "cps",
+            Query(rate("homeostat_predictions_total", by="class"), "{{class}}"),
+            stacked=True,
+        ),
+        chart(
+            "Labels",
+            "Labels taken a second: what the error on labelled rows rests on.",
+            "cps",
+            Query(rate("homeostat_labels_total"), "labels"),
+        ),
+    ]
+
+
+def journal() -> list[Any]:
+    return [
+        chart(
+            "Rows a batch",
+            "How well requests are batched: rows the model gets at once.",
+            "none",
+            Query(mean("homeostat_batch_rows"), "mean"),
+            Query(quantile(0.95, "homeostat_batch_rows"), "p95"),
+        ),
+        chart(
+            "Rows that wait",
+            "Rows that wait for the model. Past `serving.max_queued_rows` the answer is 503.",
+            "none",
+            Query(f"sum by (instance) ({of_model('homeostat_queued_rows')})", "{{instance}}"),
+        ),
+        chart(
+            "Into and out of the spool",
+            "Rows given to the journal, rows found in its spool after a restart, and rows "
+            "committed to its table, a second.",
+            "rowsps",
+            Query(rate("homeostat_journal_received_total"), "received"),
+            Query(rate("homeostat_journal_recovered_total"), "recovered"),
+            Query(rate("homeostat_journal_stored_total"), "stored"),
+        ),
+        chart(
+            "Not logged",
+            "Rows answered and not in the log: dropped for want of room (`journal.when_full`), "
+            "rejected because they fit no table, left out by `journal.sample`.",
+            "rowsps",
+            Query(rate("homeostat_journal_dropped_total"), "dropped"),
+            Query(rate("homeostat_journal_rejected_total"), "rejected"),
+            Query(rate("homeostat_journal_sampled_out_total"), "sampled out"),
+            colors={"dropped": "red", "rejected": "orange"},
+        ),
+        chart(
+            "Rows that wait for a commit",
+            "In the spool and in memory. With these, rows add up: received and recovered are "
+            "stored, dropped, rejected, sampled out, or wait.",
+            "none",
+            Query(f"sum({of_model('homeostat_journal_waiting_rows')})", "rows"),
+        ),
+        chart(
+            "Journal lag",
+            "Age of the oldest row that waits for a commit. Normally below `journal.commit_every`.",
+            "s",
+            Query(newest("homeostat_journal_lag_seconds"), "lag"),
+        ),
+        chart(
+            "Spool",
+            "Bytes that wait for a commit, on local disk and in memory. Grows while the table's "
+            "storage is away, up to `journal.spool` and `journal.memory`.",
+            "bytes",
+            Query(f"sum({of_model('homeostat_journal_spool_bytes')})", "on disk"),
+            Query(f"sum({of_model('homeostat_journal_memory_bytes')})", "in memory"),
+        ),
+        chart(
+            "Size of the log",
+            "Of its tables after an upkeep; see `journal.keep` and `journal.keep_bytes`.",
+            "bytes",
+            Query(newest("homeostat_journal_table_bytes"), "tables"),
+        ),
+        chart(
+            "Rows and files of the log",
+            "Of the table of predictions, after the last upkeep, which puts small files together.",
+            "none",
+            Query(newest("homeostat_journal_rows"), "rows"),
+            Query(newest("homeostat_journal_files"), "files"),
+        ),
+        chart(
+            "Time since the last upkeep",
+            "Normally below `journal.upkeep_every`.",
+            "s",
+            Query(f"time() - {newest('homeostat_last_upkeep_timestamp_seconds')}", "since"),
+        ),
+        chart(
+            "Commits that failed",
+            "Each is tried again; nothing is lost while the disk has room.",
+            "ops",
+            Query(rate("homeostat_journal_errors_total"), "failed"),
+        ),
+    ]

@@ -1,0 +1,182 @@
+"""Tensors that came, by whatever way -> rows the model takes, or an error that names the input."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from homeostat.errors import InputError
+from homeostat.records import ModelSpec
+from serving.open_inference.datatypes import BYTES, NUMBERS
+from serving.open_inference.signature import (
+    KEY,
+    PREDICTION_ID,
+    TENSOR,
+    Described,
+    inputs_of,
+    optional_inputs_of,
+)
+from serving.parsing import Rows, check_ids, check_keys
+from serving.rows import WHOLE_LIMIT, RowCheck, shown
+
+MAX_DIMENSIONS = 32
+
+Values = NDArray[Any] | list[str]
+
+
+class Tensor(NamedTuple):
+    """Checked for itself: as many values as the shape says, of the type it names."""
+
+    name: str
+    datatype: str
+    shape: Sequence[int]
+    values: Values  # flat
+
+
+class TensorReader:
+    """Reads the tensors for one version."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self._check = RowCheck(spec)
+        self._inputs = {each.name: each for each in inputs_of(spec)}
+        self._optional = optional_inputs_of(spec)
+        self._tensor_shape = spec.tensor_shape
+        self._width = len(spec.features)
+        self._integer = dict(zip(spec.names, self._check.integer, strict=True))
+
+    def rows(self, tensors: Sequence[Tensor]) -> Rows:
+        """Raises InputError."""
+        if len(tensors) == 1 and self._tensor_shape is not None and tensors[0].name == TENSOR:
+            return self._from_tensor(tensors[0])
+        given = self._by_name(tensors)
+        ids, keys = given.pop(PREDICTION_ID, None), given.pop(KEY, None)
+        for name in self._inputs:
+            if name not in given:
+                raise InputError(f'the input "{name}" is missing', field=name)
+        rows = self._from_columns(given) if self._tensor_shape is None else None
+        rows = rows or self._from_tensor(given[TENSOR])
+        if ids is not None:
+            rows.ids = self._texts(ids, rows.count)
+            check_ids(rows.ids, rows.count)
+        if keys is not None:
+            # a string that is empty stands for none
+            rows.keys = [each or None for each in self._texts(keys, rows.count)]
+            check_keys(rows.keys, rows.count)
+        return rows
+
+    def _by_name(self, tensors: Sequence[Tensor]) -> dict[str, Tensor]:
+        given: dict[str, Tensor] = {}
+        for tensor in tensors:
+            name = tensor.name
+            if name in given:
+                raise InputError(f"the input {shown(name)} is there twice", field=name)
+            if name not in self._inputs and name not in self._optional:
+                known = ", ".join(list(self._inputs)[:20])
+                raise InputError(
+                    f"the model has no input {shown(name)}; there is {known}", field=name
+                )
+            given[name] = tensor
+        # of a feature's name, it is that feature
+        for name in (PREDICTION_ID, KEY):
+            if name in given and name not in self._optional:
+                given[f"{name} "] = given.pop(name)
+        return {name.rstrip(): each for name, each in given.items()} if False else given
+
+    def _from_tensor(self, tensor: Tensor) -> Rows:
+        described, shape = self._inputs[TENSOR], tensor.shape
+        matrix = self._numbers(tensor, described)
+        rest = tuple(shape[1:])
+        if not shape or (rest != self._tensor_shape and rest != (self._width,)):
+            wanted = ["rows", *map(str, described.shape[1:])]
+            raise InputError(
+                f'"{TENSOR}" is of the shape {_list(shape)}, not [{", ".join(wanted)}]',
+                field=TENSOR,
+            )
+        count = _counted(tensor)
+        matrix = matrix.reshape(count, self._width)
+        self._check_values(matrix, TENSOR, whole=self._check.integer[0])
+        return Rows(count, None, matrix)
+
+    def _from_columns(self, given: Mapping[str, Tensor]) -> Rows:
+        count = _counted(next(iter(given.values())))
+        columns: dict[str, Any] = {}
+        for name, described in self._inputs.items():
+            tensor = given[name]
+            if list(tensor.shape) not in ([count], [count, 1]):
+                raise InputError(
+                    f'"{name}" is of the shape {_list(tensor.shape)}, not [{count}]', field=name
+                )
+            if described.datatype == BYTES:
+                columns[name] = self._texts(tensor, count)
+                continue
+            values = self._numbers(tensor, described)
+            self._check_values(values.reshape(count, 1), name, whole=self._integer[name])
+            columns[name] = values
+        if self._check.numeric:
+            return Rows(count, None, np.column_stack(list(columns.values())))
+        return Rows(count, None, None, {name: self._listed(name, columns[name]) for name in columns})
+
+    def _listed(self, name: str, values: Values) -> list[Any]:
+        if isinstance(values, list):
+            return values
+        found: list[Any] = values.tolist()
+        return [int(value) for value in found] if self._integer[name] else found
+
+    def _numbers(self, tensor: Tensor, described: Described) -> NDArray[Any]:
+        """As the parser of rows has them: float32 for most networks, else float64."""
+        values, wanted = tensor.values, self._check.dtype
+        if tensor.datatype != described.datatype:
+            known = NUMBERS.get(tensor.datatype)
+            if known is None or not np.can_cast(known, NUMBERS[described.datatype], "safe"):
+                raise InputError(
+                    f'"{tensor.name}" is {described.datatype}, not {tensor.datatype}',
+                    field=tensor.name,
+                )
+        assert not isinstance(values, list)
+        return values if values.dtype == wanted else values.astype(wanted)
+
+    def _check_values(self, matrix: NDArray[Any], name: str, *, whole: bool) -> None:
+        wrong = np.isfinite(matrix)
+        if not wrong.all():
+            row = int(wrong.all(axis=1).argmin())
+            message = f'row {row}: "{name}" holds a value that is no finite number'
+            raise InputError(message, row=row, field=name)
+        if whole and (np.abs(matrix) >= WHOLE_LIMIT).any():
+            raise InputError(f'"{name}" holds a whole number of more than 63 bits', field=name)
+
+    def _texts(self, tensor: Tensor, count: int) -> list[str]:
+        if not isinstance(tensor.values, list):
+            raise InputError(
+                f'"{tensor.name}" is {BYTES}, not {tensor.datatype}', field=tensor.name
+            )
+        if list(tensor.shape) not in ([count], [count, 1]):
+            raise InputError(
+                f'"{tensor.name}" is of the shape {_list(tensor.shape)}, not [{count}]',
+                field=tensor.name,
+            )
+        return tensor.values
+
+
+def size_of(name: str, shape: Sequence[int]) -> int:
+    """How many values a shape stands for; raises InputError where it stands for none."""
+    if len(shape) > MAX_DIMENSIONS or any(size < 0 for size in shape):
+        raise InputError(
+            f"{shown(name)} has an impossible shape: at most {MAX_DIMENSIONS} sizes, "
+            "none of them negative",
+            field=name,
+        )
+    return math.prod(shape)
+
+
+def _counted(tensor: Tensor) -> int:
+    if not tensor.shape or not tensor.shape[0]:
+        raise InputError(f'"{tensor.name}" holds no rows', field=tensor.name)
+    return tensor.shape[0]
+
+
+def _list(shape: Sequence[int]) -> str:
+    return shown(str(list(shape[:8]))).strip('"')
