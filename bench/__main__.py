@@ -22,6 +22,7 @@ from bench.results import RESULTS, Report, record, show, write_json
 
 SUBJECTS = (
     "serving",
+    "serving_rates",
     "http_stack",
     "check",
     "startup",
