@@ -18,7 +18,10 @@ from homeostat.auth import Scope
 from homeostat.errors import AuthError, HomeostatError, NotReady
 from serving import descriptions
 from serving.body import Gone, check_length, read_body
+from serving.fast_paths import fast_paths
 from serving.label_desk import LabelDesk
+from serving.open_inference.pages import PREFIX, add_pages
+from serving.open_inference.rest_door import error_body
 from serving.problem import UNEXPECTED, Problem, Refused, problem_of
 from serving.served_model import ServedModel, Version
 
@@ -40,7 +43,13 @@ def make_app(
     )
     _add_problems(app)
     _add_health(app, models, draining)
-    _add_reading(app, models, registry, open_to_others=open_to_others)
+
+    def check(request: Request) -> None:
+        if open_to_others:
+            _allow_any(models, request.headers.get("authorization"))
+
+    _add_reading(app, models, registry, check)
+    add_pages(app, models, check=check, draining=draining)
     _add_labels(app, models)
     _add_predictions(app, models)
     return app
@@ -48,27 +57,27 @@ def make_app(
 
 def _add_problems(app: FastAPI) -> None:
     @app.exception_handler(HomeostatError)
-    async def ours(_request: Request, error: Exception) -> Response:
+    async def ours(request: Request, error: Exception) -> Response:
         assert isinstance(error, HomeostatError)
-        return _response(problem_of(error))
+        return _response(request, problem_of(error))
 
     @app.exception_handler(HTTPException)
-    async def theirs(_request: Request, error: Exception) -> Response:
+    async def theirs(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         problem = problem_of(Refused(str(error.detail), status=error.status_code))
-        return _response(problem, error.headers)
+        return _response(request, problem, error.headers)
 
     @app.exception_handler(Gone)
     async def gone(_request: Request, _error: Exception) -> Response:
         return Response(status_code=400)  # nobody reads it
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(_request: Request, error: Exception) -> Response:
-        return _response(Problem(status=422, kind="invalid-input", detail=str(error)))
+    async def invalid(request: Request, error: Exception) -> Response:
+        return _response(request, Problem(status=422, kind="invalid-input", detail=str(error)))
 
     @app.exception_handler(Exception)
-    async def unexpected(_request: Request, _error: Exception) -> Response:
-        return _response(UNEXPECTED)
+    async def unexpected(request: Request, _error: Exception) -> Response:
+        return _response(request, UNEXPECTED)
 
 
 def _add_health(
@@ -97,13 +106,8 @@ def _add_reading(
     app: FastAPI,
     models: Mapping[str, ServedModel],
     registry: CollectorRegistry,
-    *,
-    open_to_others: bool,
+    check: Callable[[Request], None],
 ) -> None:
-    def check(request: Request) -> None:
-        if open_to_others:
-            _allow_any(models, request.headers.get("authorization"))
-
     @app.get("/", tags=["reading"], summary="Where things are")
     async def links() -> dict[str, Any]:
         return {
@@ -231,6 +235,7 @@ def _about_version(version: Version | None) -> dict[str, Any] | None:
         "embedding": spec.embedding,
         "classes": list(spec.classes),
         "since": version.since.isoformat(),
+        "fast_paths": fast_paths(version.model),
         "load_seconds": round(version.load_seconds, 3),
         "signature": {
             "tensor_shape": spec.tensor_shape,
@@ -240,5 +245,10 @@ def _about_version(version: Version | None) -> dict[str, Any] | None:
     }
 
 
-def _response(problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
-    return Response(problem.body(), problem.status, headers=problem.headers() | dict(headers or {}))
+def _response(
+    request: Request, problem: Problem, headers: Mapping[str, str] | None = None
+) -> Response:
+    told, body = problem.headers() | dict(headers or {}), problem.body()
+    if request.url.path.startswith(PREFIX):  # clients of another protocol
+        told, body = told | {"content-type": "application/json"}, error_body(problem)
+    return Response(body, problem.status, headers=told)

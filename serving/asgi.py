@@ -14,6 +14,7 @@ from homeostat.errors import HomeostatError
 from serving.body import Gone, Receive, Send, read_body
 from serving.door import Door
 from serving.forms import parts_of
+from serving.open_inference.rest_door import InferDoor
 from serving.predict_door import PredictDoor
 from serving.served_model import ServedModel
 
@@ -25,23 +26,34 @@ AsgiApp = Callable[[AsgiScope, Receive, Send], Awaitable[None]]
 
 def doors_of(models: Mapping[str, ServedModel]) -> dict[str, Door]:
     """By path."""
-    doors: dict[str, Door] = {
-        f"/models/{name}/predict": PredictDoor(model) for name, model in models.items()
-    }
+    doors: dict[str, Door] = {}
+    for name, model in models.items():
+        doors[f"/models/{name}/predict"] = PredictDoor(model)
+        doors[f"/v2/models/{name}/infer"] = InferDoor(model)
     if len(models) == 1:
-        doors["/predict"] = next(iter(doors.values()))
+        doors["/predict"] = doors[f"/models/{name}/predict"]
     return doors
+
+
+def door_of_version(path: str, models: Mapping[str, ServedModel]) -> Door | None:
+    """/v2/models/NAME/versions/VERSION/infer: versions come and go."""
+    match path.split("/"):
+        case ["", "v2", "models", name, "versions", version, "infer"] if name in models:
+            return InferDoor(models[name], version)
+    return None
 
 
 class Front:
     """What the HTTP server calls."""
 
-    def __init__(self, doors: Mapping[str, Door], others: AsgiApp) -> None:
+    def __init__(self, models: Mapping[str, ServedModel], others: AsgiApp) -> None:
+        self._models = models
         self._others = others
-        self.doors = doors
+        self.doors = doors_of(models)
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
-        door = self.doors.get(scope.get("path", ""))
+        path = scope.get("path", "")
+        door = self.doors.get(path) or door_of_version(path, self._models)
         if door is not None and scope.get("method") == "POST":
             await _predict(door, scope, receive, send)
         else:

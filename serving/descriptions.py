@@ -13,6 +13,7 @@ SERVER = (
 
 TAGS: list[dict[str, Any]] = [
     {"name": "predictions", "description": "Rows in, predictions out"},
+    {"name": "open inference protocol", "description": "Version 2, for its clients"},
     {"name": "labels", "description": "What was true, as it becomes known"},
     {"name": "reading", "description": "Versions and metrics"},
     {"name": "health", "description": "For supervisors and load balancers"},
@@ -38,6 +39,19 @@ PROBLEM: dict[str, Any] = {
     },
 }
 
+ERROR: dict[str, Any] = {
+    "description": "What is wrong",
+    "content": {
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "required": ["error"],
+                "properties": {"error": {"type": "string"}},
+            }
+        }
+    },
+}
+
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     400: PROBLEM,
     401: PROBLEM,
@@ -50,14 +64,19 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
 
 
 def _operation(
-    tag: str, summary: str, body: dict[str, Any], answer: dict[str, Any], example: Any
+    tag: str,
+    summary: str,
+    body: dict[str, Any],
+    answer: dict[str, Any],
+    example: Any,
+    refusals: dict[int | str, dict[str, Any]] = _REFUSALS,
 ) -> dict[str, Any]:
     return {
         "tags": [tag],
         "summary": summary,
         "responses": {
             200: {"description": "OK", "content": {"application/json": {"schema": answer}}},
-            **_REFUSALS,
+            **refusals,
         },
         "openapi_extra": {
             "requestBody": {
@@ -153,4 +172,51 @@ LABELS = _operation(
     },
     {"type": "object", "properties": {"stored": {"type": "integer"}}},
     {"labels": [{"id": "01890a5d-ac96-774b-bcce-b302099a8057", "value": 3}]},
+)
+
+_V2_PARAMETERS = {"type": "object"}
+_V2_TENSOR: dict[str, Any] = {
+    "type": "object",
+    "required": ["name", "shape", "datatype"],
+    "properties": {
+        "name": {"type": "string"},
+        "shape": {"type": "array", "items": {"type": "integer"}},
+        "datatype": {"type": "string"},
+        "parameters": _V2_PARAMETERS,
+        "data": {"type": "array", "description": "the values, flat or nested"},
+    },
+}
+
+INFER = _operation(
+    "open inference protocol",
+    "Predict; tensors as JSON, or as bytes after it (Inference-Header-Content-Length)",
+    {
+        "type": "object",
+        "required": ["inputs"],
+        "properties": {
+            "id": {"type": "string"},
+            "parameters": _V2_PARAMETERS,
+            "inputs": {"type": "array", "items": _V2_TENSOR},
+            "outputs": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "required": ["name"],
+                    "properties": {"name": {"type": "string"}, "parameters": _V2_PARAMETERS},
+                },
+            },
+        },
+    },
+    {
+        "type": "object",
+        "required": ["model_name", "model_version", "outputs"],
+        "properties": {
+            "model_name": {"type": "string"},
+            "model_version": {"type": "string"},
+            "id": {"type": "string"},
+            "outputs": {"type": "array", "items": _V2_TENSOR},
+        },
+    },
+    {"inputs": [{"name": "input", "shape": [1, 4], "datatype": "FP32", "data": [5, 3.5, 1.4, 0]}]},
+    dict.fromkeys((400, 401, 403, 404, 413, 415, 503), ERROR),
 )

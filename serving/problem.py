@@ -67,6 +67,10 @@ class Problem:
             }
         )
 
+    def text(self) -> str:
+        """What is wrong, for answers of another form."""
+        return _clean(self.detail)
+
     def headers(self) -> dict[str, str]:
         headers = {"content-type": CONTENT_TYPE}
         if self.retry_after is not None:

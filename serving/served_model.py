@@ -18,6 +18,7 @@ from serving.answering import Answering
 from serving.batcher import Batcher
 from serving.journal import unknown_names
 from serving.measuring import Measuring
+from serving.open_inference.reader import InferReader
 from serving.pace import Pace
 from serving.parsing import RowReader
 
@@ -31,6 +32,7 @@ class Version:
     ref: VersionRef
     model: LoadedModel
     reader: RowReader
+    v2: InferReader
     batcher: Batcher
     load_seconds: float
     since: datetime
@@ -104,6 +106,7 @@ class ServedModel:
             ref=ref,
             model=model,
             reader=RowReader(model.spec),
+            v2=InferReader(model.spec),
             batcher=batcher,
             load_seconds=load_seconds,
             since=datetime.fromtimestamp(self._now_us() / 1e6, UTC),

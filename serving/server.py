@@ -30,7 +30,7 @@ from homeostat.metrics import Instruments
 from homeostat.records import Task
 from homeostat.settings import Settings
 from serving.admin_app import make_app
-from serving.asgi import AsgiApp, Front, doors_of
+from serving.asgi import AsgiApp, Front
 from serving.connection import Connection
 from serving.door import Door
 from serving.follower import Follower
@@ -79,7 +79,7 @@ def make_front(
     draining: Callable[[], bool],
 ) -> Front:
     app = make_app(models, registry, open_to_others=not is_loopback(host), draining=draining)
-    return Front(doors_of(models), app)
+    return Front(models, app)
 
 
 async def serve(projects: Sequence[Settings], open_journal: OpenJournal) -> None:

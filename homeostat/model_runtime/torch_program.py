@@ -45,10 +45,10 @@ class TorchModel:
         self._program = program
         self._head = head
         self._least_rows = least_rows
-        self._small_rows = small_rows  # up to so many rows NumPy is faster than torch
+        self.small_rows = small_rows  # up to so many rows NumPy is faster than torch
 
     def predict(self, batch: Batch) -> Outputs:
-        if batch.rows <= self._small_rows and batch.matrix is not None:
+        if batch.rows <= self.small_rows and batch.matrix is not None:
             raw, embedding = _run_small(self._program, batch.matrix)
             return Outputs(*self._head.read(raw), embedding)
         rows = _tensor(self.spec, batch)

@@ -46,19 +46,21 @@ class TensorReader:
         self._optional = optional_inputs_of(spec)
         self._tensor_shape = spec.tensor_shape
         self._width = len(spec.features)
-        self._integer = dict(zip(spec.names, self._check.integer, strict=True))
 
     def rows(self, tensors: Sequence[Tensor]) -> Rows:
         """Raises InputError."""
         if len(tensors) == 1 and self._tensor_shape is not None and tensors[0].name == TENSOR:
             return self._from_tensor(tensors[0])
         given = self._by_name(tensors)
-        ids, keys = given.pop(PREDICTION_ID, None), given.pop(KEY, None)
+        beside = {name: given.pop(name, None) for name in self._optional}
+        ids, keys = beside.get(PREDICTION_ID), beside.get(KEY)
         for name in self._inputs:
             if name not in given:
                 raise InputError(f'the input "{name}" is missing', field=name)
-        rows = self._from_columns(given) if self._tensor_shape is None else None
-        rows = rows or self._from_tensor(given[TENSOR])
+        if self._tensor_shape is None:
+            rows = self._from_columns(given)
+        else:
+            rows = self._from_tensor(given[TENSOR])
         if ids is not None:
             rows.ids = self._texts(ids, rows.count)
             check_ids(rows.ids, rows.count)
@@ -80,15 +82,11 @@ class TensorReader:
                     f"the model has no input {shown(name)}; there is {known}", field=name
                 )
             given[name] = tensor
-        # of a feature's name, it is that feature
-        for name in (PREDICTION_ID, KEY):
-            if name in given and name not in self._optional:
-                given[f"{name} "] = given.pop(name)
-        return {name.rstrip(): each for name, each in given.items()} if False else given
+        return given
 
     def _from_tensor(self, tensor: Tensor) -> Rows:
         described, shape = self._inputs[TENSOR], tensor.shape
-        matrix = self._numbers(tensor, described)
+        matrix = _numbers(tensor, described, self._check.dtype)
         rest = tuple(shape[1:])
         if not shape or (rest != self._tensor_shape and rest != (self._width,)):
             wanted = ["rows", *map(str, described.shape[1:])]
@@ -98,7 +96,7 @@ class TensorReader:
             )
         count = _counted(tensor)
         matrix = matrix.reshape(count, self._width)
-        self._check_values(matrix, TENSOR, whole=self._check.integer[0])
+        _check_values(matrix, TENSOR, whole=any(self._check.integer[:1]))
         return Rows(count, None, matrix)
 
     def _from_columns(self, given: Mapping[str, Tensor]) -> Rows:
@@ -113,40 +111,18 @@ class TensorReader:
             if described.datatype == BYTES:
                 columns[name] = self._texts(tensor, count)
                 continue
-            values = self._numbers(tensor, described)
-            self._check_values(values.reshape(count, 1), name, whole=self._integer[name])
+            values = _numbers(tensor, described, NUMBERS[described.datatype])
+            whole = self._check.numeric and described.datatype == "INT64"
+            _check_values(values.reshape(count, 1), name, whole=whole)
             columns[name] = values
         if self._check.numeric:
-            return Rows(count, None, np.column_stack(list(columns.values())))
-        return Rows(count, None, None, {name: self._listed(name, columns[name]) for name in columns})
-
-    def _listed(self, name: str, values: Values) -> list[Any]:
-        if isinstance(values, list):
-            return values
-        found: list[Any] = values.tolist()
-        return [int(value) for value in found] if self._integer[name] else found
-
-    def _numbers(self, tensor: Tensor, described: Described) -> NDArray[Any]:
-        """As the parser of rows has them: float32 for most networks, else float64."""
-        values, wanted = tensor.values, self._check.dtype
-        if tensor.datatype != described.datatype:
-            known = NUMBERS.get(tensor.datatype)
-            if known is None or not np.can_cast(known, NUMBERS[described.datatype], "safe"):
-                raise InputError(
-                    f'"{tensor.name}" is {described.datatype}, not {tensor.datatype}',
-                    field=tensor.name,
-                )
-        assert not isinstance(values, list)
-        return values if values.dtype == wanted else values.astype(wanted)
-
-    def _check_values(self, matrix: NDArray[Any], name: str, *, whole: bool) -> None:
-        wrong = np.isfinite(matrix)
-        if not wrong.all():
-            row = int(wrong.all(axis=1).argmin())
-            message = f'row {row}: "{name}" holds a value that is no finite number'
-            raise InputError(message, row=row, field=name)
-        if whole and (np.abs(matrix) >= WHOLE_LIMIT).any():
-            raise InputError(f'"{name}" holds a whole number of more than 63 bits', field=name)
+            matrix = np.column_stack([each.astype(self._check.dtype) for each in columns.values()])
+            return Rows(count, None, matrix)
+        listed = {
+            name: values if isinstance(values, list) else values.tolist()
+            for name, values in columns.items()
+        }
+        return Rows(count, None, None, listed)
 
     def _texts(self, tensor: Tensor, count: int) -> list[str]:
         if not isinstance(tensor.values, list):
@@ -159,6 +135,31 @@ class TensorReader:
                 field=tensor.name,
             )
         return tensor.values
+
+
+def _numbers(tensor: Tensor, described: Described, wanted: Any) -> NDArray[Any]:
+    """A type that fits into the model's own without loss will do."""
+    values = tensor.values
+    if tensor.datatype != described.datatype:
+        known = NUMBERS.get(tensor.datatype)
+        if known is None or not np.can_cast(known, NUMBERS[described.datatype], "safe"):
+            raise InputError(
+                f'"{tensor.name}" is {described.datatype}, not {shown(tensor.datatype)}',
+                field=tensor.name,
+            )
+    assert not isinstance(values, list)
+    return values if values.dtype == wanted else values.astype(wanted)
+
+
+def _check_values(matrix: NDArray[Any], name: str, *, whole: bool) -> None:
+    """`whole`: whole numbers that go on as doubles."""
+    finite = np.isfinite(matrix)
+    if not finite.all():
+        row = int(finite.all(axis=1).argmin())
+        message = f'row {row}: "{name}" holds a value that is no finite number'
+        raise InputError(message, row=row, field=name)
+    if whole and (np.abs(matrix.astype(np.float64, copy=False)) >= WHOLE_LIMIT).any():
+        raise InputError(f'"{name}" holds a whole number of more than 63 bits', field=name)
 
 
 def size_of(name: str, shape: Sequence[int]) -> int:

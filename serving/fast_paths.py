@@ -1,0 +1,22 @@
+"""Which of the server's short cuts a version takes: for people, in its metadata."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+from homeostat.model_runtime.contract import LoadedModel
+
+
+class FastPaths(TypedDict):
+    """How a version's requests are answered."""
+
+    matrix: bool  # rows are one array of numbers from the parser to the model and the log
+    numpy_rows: int  # batches of up to so many rows are computed in NumPy; 0: none
+    own_thread: bool  # the model is slow enough to be called from a thread of its own
+
+
+def fast_paths(model: LoadedModel) -> FastPaths:
+    numbers = all(feature.kind == "number" for feature in model.spec.features)
+    # only networks that run in this process have a faster way for few rows
+    rows: int = getattr(model, "small_rows", 0)
+    return FastPaths(matrix=numbers, numpy_rows=rows, own_thread=model.blocking)

@@ -1,0 +1,72 @@
+"""A version's answers as tensors, whatever carries them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from homeostat.records import ModelSpec
+from serving.forms import Piece
+from serving.open_inference.datatypes import BYTES, packed_ids, with_length
+from serving.open_inference.signature import (
+    EMBEDDING,
+    PREDICTION,
+    PREDICTION_ID,
+    PROBABILITIES,
+    outputs_of,
+)
+
+
+class Said(NamedTuple):
+    """One output of one request."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+    values: Sequence[Any] | NDArray[Any]  # strings where the datatype is BYTES
+
+
+class AnswerWriter:
+    """Writes the outputs of one version."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        described = outputs_of(spec)
+        self._datatypes = {each.name: each.datatype for each in described}
+        self.known = [each.name for each in described]
+        # an embedding is larger than all else; who wants it asks for it
+        self.usual = [name for name in self.known if name != EMBEDDING]
+        self._classes = {name: with_length(name) for name in spec.classes}
+
+    def said(self, name: str, piece: Piece) -> Said | None:
+        """None: this model gives no such thing, though its signature allows it."""
+        count = len(piece.ids)
+        if name == PREDICTION_ID:
+            return Said(name, BYTES, [count], piece.ids)
+        values = {
+            PREDICTION: piece.predictions,
+            PROBABILITIES: piece.probabilities,
+            EMBEDDING: piece.embedding,
+        }[name]
+        if values is None:
+            return None
+        if isinstance(values, np.ndarray):
+            return Said(name, "FP32", list(values.shape), values)
+        return Said(name, self._datatypes[name], [count], values)
+
+    def packed(self, said: Said) -> bytes:
+        """The values as the protocol's bytes."""
+        name, _, _, values = said
+        if name == PREDICTION_ID:
+            return packed_ids(list(values))
+        if isinstance(values, np.ndarray):
+            return np.ascontiguousarray(values, np.float32).tobytes()
+        if said.datatype != BYTES:
+            return np.array(values, np.float64).tobytes()
+        known = self._classes
+        try:
+            return b"".join([known[each] for each in values])
+        except KeyError:  # a class that the version did not name
+            return b"".join([with_length(each) for each in values])

@@ -1,0 +1,26 @@
+"""One version's side of the protocol: what its requests become, and what its answers look like."""
+
+from __future__ import annotations
+
+from homeostat.records import ModelSpec
+from serving.open_inference.answers import AnswerWriter
+from serving.open_inference.rest_answer import RestForm
+from serving.open_inference.rest_request import read_head, wanted
+from serving.open_inference.tensors import TensorReader
+from serving.parsing import Rows
+
+
+class InferReader:
+    """Reads the protocol's requests for one version."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self.tensors = TensorReader(spec)
+        self.writer = AnswerWriter(spec)
+
+    def read(self, body: bytes, length: int | None) -> Rows:
+        """`length`: of the JSON part, if not all of it is."""
+        head, tensors = read_head(body, length)
+        rows = self.tensors.rows(tensors)
+        writer = self.writer
+        rows.form = RestForm(writer, head.id, wanted(head, writer.known, writer.usual))
+        return rows

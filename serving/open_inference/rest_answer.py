@@ -1,0 +1,72 @@
+"""What was predicted -> the body of an infer answer over REST."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from serving.forms import Piece, Reply
+from serving.open_inference.answers import AnswerWriter, Said
+from serving.open_inference.rest_request import BINARY_SIZE
+
+_JSON = ((b"content-type", b"application/json"),)
+_encode = msgspec.json.Encoder().encode
+
+
+class Output(msgspec.Struct, omit_defaults=True):
+    name: str
+    datatype: str
+    shape: list[int]
+    parameters: dict[str, int] | None = None
+    data: Any = None
+
+
+class Answer(msgspec.Struct, omit_defaults=True):
+    model_name: str
+    model_version: str
+    outputs: list[Output]
+    id: str | None = None
+
+
+class RestForm(msgspec.Struct):
+    """See forms.Form."""
+
+    writer: AnswerWriter
+    id: str | None
+    wanted: Sequence[tuple[str, bool]]  # the outputs, and which as bytes
+
+    def __call__(self, piece: Piece) -> Reply:
+        outputs: list[Output] = []
+        tail: list[bytes] = []
+        for name, binary in self.wanted:
+            said = self.writer.said(name, piece)
+            if said is None:
+                continue
+            if binary:
+                data = self.writer.packed(said)
+                tail.append(data)
+                parameters = {BINARY_SIZE: len(data)}
+                outputs.append(Output(name, said.datatype, said.shape, parameters))
+            else:
+                outputs.append(Output(name, said.datatype, said.shape, None, _listed(said)))
+        head = _encode(Answer(piece.model, piece.version, outputs, self.id))
+        if not tail:
+            return Reply(head, _JSON)
+        return Reply(
+            b"".join((head, *tail)),
+            (
+                (b"content-type", b"application/octet-stream"),
+                (b"inference-header-content-length", b"%d" % len(head)),
+            ),
+        )
+
+
+def _listed(said: Said) -> Sequence[Any]:
+    values = said.values
+    if isinstance(values, np.ndarray):
+        found: list[Any] = values.ravel().tolist()
+        return found
+    return values
