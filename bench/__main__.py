@@ -23,6 +23,7 @@ from bench.results import RESULTS, Report, record, show, write_json
 SUBJECTS = (
     "serving",
     "serving_rates",
+    "serving_pyfunc",
     "http_stack",
     "check",
     "startup",

@@ -30,11 +30,12 @@ COOL_DOWN = 0.5  # seconds, so that one contestant's end is not the next one's b
 
 @dataclass(frozen=True, kw_only=True)
 class Speech:
-    """How a server wants to be asked for rows, and where its answer has the probabilities."""
+    """How a server wants to be asked for rows, and where its answer has what is compared."""
 
     path: str
     ask: Callable[[Rows], Any]  # what becomes the body, as JSON
-    probabilities: Callable[[Any], Sequence[Any]]
+    said: Callable[[Any], Sequence[Any]]
+    member: str = "probabilities"  # of example.json, what has to be said
 
 
 def _v2(rows: Rows) -> dict[str, Any]:
@@ -46,13 +47,13 @@ def _v2(rows: Rows) -> dict[str, Any]:
 NATIVE = Speech(
     path="/predict",
     ask=lambda rows: {"rows": rows},
-    probabilities=lambda answer: answer["probabilities"],
+    said=lambda answer: answer["probabilities"],
 )
-BARE = replace(NATIVE, probabilities=lambda answer: answer)  # nothing else in the answer
+BARE = replace(NATIVE, said=lambda answer: answer)  # nothing else in the answer
 V2 = Speech(
     path="/v2/models/bench/infer",
     ask=_v2,
-    probabilities=lambda answer: next(
+    said=lambda answer: next(
         each["data"] for each in answer["outputs"] if each["name"] == "probabilities"
     ),
 )
@@ -162,10 +163,10 @@ def started(each: Contestant, folder: Path) -> Iterator[Started]:
     )
     began = time.perf_counter()
     with running(each.command(folder, port), environ, log) as process:
-        expected = None if each.constant else example["probabilities"]
+        expected = None if each.constant else example[speech.member]
         answer = _wait_for_answer(process, url + speech.path, body, log)
         if expected is not None:
-            _check(url, speech.probabilities(answer), expected)
+            _check(url, speech.said(answer), expected)
         yield Started(each.name, process, url, body, speech.path, time.perf_counter() - began)
     time.sleep(COOL_DOWN)
 
@@ -289,9 +290,10 @@ def _wait_for_answer(process: psutil.Process, url: str, body: bytes, log: Path) 
         time.sleep(0.02)
 
 
-def _check(url: str, said: Sequence[Any], expected: Sequence[float]) -> None:
+def _check(url: str, said: Sequence[Any], expected: float | Sequence[float]) -> None:
     """A server that says something else is not in the contest."""
     flat = said[0] if isinstance(said[0], list) else said
+    expected = expected if isinstance(expected, list) else [expected]
     if not all(math.isclose(a, b, abs_tol=1e-4) for a, b in zip(flat, expected, strict=True)):
         raise SystemExit(f"{url} answers {flat}, the model {expected}")
 
