@@ -6,7 +6,15 @@ import os
 import time
 import uuid
 
+import numpy as np
+
 LONGEST_ID = 128  # characters of a caller's own id
+_MANY = 24  # from here on, making ids all at once takes less time
+_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+# Characters as NumPy has them in texts, four bytes each; two hexadecimal digits a byte, as one.
+_PAIRS = np.array([list(f"{byte:02x}".encode()) for byte in range(256)], np.uint32)
+_DIGITS = _PAIRS.view(np.uint64).ravel()
+_VARIANTS = np.array(list(b"89ab"), np.uint32)
 
 
 def uuid7(now_ns: int | None = None, random: bytes | None = None) -> str:
@@ -23,12 +31,30 @@ def uuid7_batch(count: int) -> list[str]:
     """Many ids of one moment for one system call of randomness: the server's hot path."""
     head = f"{time.time_ns() // 1_000_000 & 0xFFFF_FFFF_FFFF:012x}"
     head = f"{head[:8]}-{head[8:]}-7"
-    noise = os.urandom(count * 10).hex()
+    random = os.urandom(count * 10)
+    if count >= _MANY:
+        return _all_at_once(head, random, count)
+    noise, variant = random.hex(), _VARIANT
     return [
-        f"{head}{noise[i : i + 3]}-{'89ab'[int(noise[i + 3], 16) & 3]}{noise[i + 4 : i + 7]}"
+        f"{head}{noise[i : i + 3]}-{variant[noise[i + 3]]}{noise[i + 4 : i + 7]}"
         f"-{noise[i + 7 : i + 19]}"
         for i in range(0, count * 20, 20)
     ]
+
+
+def _all_at_once(head: str, random: bytes, count: int) -> list[str]:
+    """Nine bytes of noise for each id, and two bits of a tenth for its variant."""
+    noise = np.frombuffer(random, np.uint8).reshape(count, 10)
+    digits = _DIGITS[noise[:, :9]].view(np.uint32)
+    first = f"{head}000-8000-000000000000".encode("utf-32-le")
+    texts = np.empty((count, len(first) // 4), np.uint32)
+    texts[:] = np.frombuffer(first, np.uint32)
+    texts[:, 15:18] = digits[:, :3]
+    texts[:, 19] = _VARIANTS[noise[:, 9] & 3]
+    texts[:, 20:23] = digits[:, 3:6]
+    texts[:, 24:] = digits[:, 6:]
+    made: list[str] = texts.view(f"U{texts.shape[1]}").ravel().tolist()
+    return made
 
 
 def milliseconds_of(identifier: str) -> int | None:

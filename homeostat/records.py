@@ -111,6 +111,27 @@ class VersionRef:
     digest: str
 
 
+class TrialKind(StrEnum):
+    """What a version on trial does with its share of the requests."""
+
+    SHADOW = "shadow"  # it answers a copy of them, to nobody
+    CANARY = "canary"  # it answers them, a few first
+    AB = "ab"  # it answers them, for as long as the comparison takes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """A version beside the champion."""
+
+    version: VersionRef
+    kind: TrialKind
+    share: float  # of the requests, from 0 to 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share <= 1:
+            raise ValueError(f"the share of a trial is a number from 0 to 1, not {self.share:g}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rollout:
     """Who serves. The newest epoch is the truth; aliases in MLflow only mirror it."""
@@ -120,10 +141,18 @@ class Rollout:
     champion: VersionRef
     previous: VersionRef | None = None
     challenger: VersionRef | None = None
+    trial: Trial | None = None
     reason: str = ""
     actor: str = "loop"
     run_id: str | None = None  # the retraining run that led here
     created_at: datetime
+
+    @property
+    def versions(self) -> tuple[VersionRef, ...]:
+        """Every version it names, the champion first."""
+        trial = self.trial.version if self.trial else None
+        named = (self.champion, self.previous, self.challenger, trial)
+        return tuple(dict.fromkeys(ref for ref in named if ref is not None))
 
 
 @dataclass(frozen=True, kw_only=True)

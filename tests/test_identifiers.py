@@ -43,15 +43,24 @@ def test_ids_made_one_after_the_other_are_in_order() -> None:
     assert sum(one > other for one, other in pairwise(made)) <= 2  # the clock's own steps
 
 
-def test_a_batch_of_ids_is_of_one_moment() -> None:
-    """Well formed and all different."""
-    made = uuid7_batch(1000)
-    assert len(set(made)) == 1000
+@pytest.mark.parametrize("count", [1, 2, 23, 24, 1000])
+def test_a_batch_of_ids_is_of_one_moment(count: int) -> None:
+    """Well formed and all different, however many they are."""
+    made = uuid7_batch(count)
+    assert len(set(made)) == count
     assert {uuid.UUID(text).version for text in made} == {7}
     assert {uuid.UUID(text).variant for text in made} == {uuid.RFC_4122}
     assert all(str(uuid.UUID(text)) == text for text in made)
     assert len({milliseconds_of(text) for text in made}) == 1
     assert uuid7_batch(0) == []
+
+
+def test_all_the_noise_of_a_large_batch_is_in_its_ids() -> None:
+    """Every digit that is free takes every value."""
+    made = uuid7_batch(2000)
+    free = [place for place in range(15, 36) if place not in (18, 19, 23)]
+    assert all(len({text[place] for text in made}) == 16 for place in free)
+    assert {text[19] for text in made} == set("89ab")
 
 
 def test_a_callers_own_id_has_no_time_for_us() -> None:

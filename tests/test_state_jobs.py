@@ -22,6 +22,8 @@ from homeostat.records import (
     Rollout,
     Score,
     Task,
+    Trial,
+    TrialKind,
     Verdict,
     VerdictKind,
     VersionRef,
@@ -37,6 +39,13 @@ REF = VersionRef(version="7", digest="d" * 64)
 RECORDS = [
     REF,
     Rollout(model="shop", epoch=3, champion=REF, previous=REF, created_at=NOW, run_id="r"),
+    Rollout(
+        model="shop",
+        epoch=4,
+        champion=REF,
+        trial=Trial(version=REF, kind=TrialKind.CANARY, share=0.25),
+        created_at=NOW,
+    ),
     Label(prediction_id="p", value="3", time=NOW),
     ModelSpec(
         model="shop",

@@ -120,7 +120,8 @@ class Registry:
         `challenger` may be a team's own: without one in the record, it goes only where it points
         to the version that has just become the champion.
         """
-        roles = (rollout.champion, rollout.previous, rollout.challenger)
+        tried = rollout.trial.version if rollout.trial else None
+        roles = (rollout.champion, rollout.previous, rollout.challenger or tried)
         wanted = {
             alias: ref.version for alias, ref in zip(ALIASES, roles, strict=True) if ref is not None
         }

@@ -41,8 +41,8 @@ def versions(state: State, model: str) -> tuple[VersionRef, ...]:
     server serves, MLflow or not."""
     with state.begin() as tx:
         rollout, run = rollouts.current(tx, model), runs.active(tx, model)
-    roles = (rollout.champion, rollout.previous, rollout.challenger) if rollout else ()
-    found = (*roles, run.candidate if run else None)
+    named = rollout.versions if rollout else ()
+    found = (*named, run.candidate if run else None)
     return tuple(dict.fromkeys(ref for ref in found if ref is not None))
 
 

@@ -59,10 +59,10 @@ class AnswerWriter:
     def packed(self, said: Said) -> bytes:
         """The values as the protocol's bytes."""
         name, _, _, values = said
-        if name == PREDICTION_ID:
-            return packed_ids(list(values))
         if isinstance(values, np.ndarray):
             return np.ascontiguousarray(values, np.float32).tobytes()
+        if name == PREDICTION_ID:
+            return packed_ids(values)
         if said.datatype != BYTES:
             return np.array(values, np.float64).tobytes()
         known = self._classes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,11 +47,10 @@ def packed(values: Iterable[str]) -> bytes:
     return b"".join(map(with_length, values))
 
 
-def packed_ids(ids: list[str]) -> bytes:
+def packed_ids(ids: Sequence[str]) -> bytes:
     """The same, in one go for the ids that the server makes itself."""
     text = _UUID_SEPARATOR.join(ids)
-    size = len(ids) * (_UUID_CHARACTERS + _LENGTH.size) - _LENGTH.size
-    if len(text) == size and all(len(each) == _UUID_CHARACTERS for each in ids) and text.isascii():
+    if text.isascii() and set(map(len, ids)) == {_UUID_CHARACTERS}:
         return _UUID_LENGTH + text.encode()
     return packed(ids)
 
