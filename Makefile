@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check format docs dashboards clean
+.PHONY: demo test check format docs dashboards protocol clean
 
 demo: $(INSTALLED)
 	$(BIN)/homeostat demo $(ARGS)
@@ -26,6 +26,10 @@ format: $(INSTALLED)
 
 docs: $(INSTALLED)
 	$(BIN)/python -P -m homeostat.reference_docs
+
+# Messages of the Open Inference Protocol over gRPC, from their .proto file.
+protocol: $(INSTALLED)
+	$(BIN)/python -P -m grpc_tools.protoc -I. --python_out=. --pyi_out=. serving/open_inference/open_inference.proto
 
 dashboards: $(INSTALLED)
 	$(BIN)/python -P -m dashboards build

@@ -45,6 +45,11 @@ class ServingSettings:
 
     host: Annotated[str, "address to listen on; beyond loopback only with keys"] = "127.0.0.1"
     port: Annotated[int, "0 takes any free port"] = 8100
+    grpc_port: Annotated[
+        int | None,
+        "port of the Open Inference Protocol over gRPC, on the same host; 0 takes any free port; "
+        "default: none. Needs `homeostat[grpc]`",
+    ] = None
     embedding: Annotated[
         str | None, "module of the network whose output is logged as the embedding"
     ] = None

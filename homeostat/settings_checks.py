@@ -41,6 +41,7 @@ _PORT, _COUNT, _SHARE = Bounds(0, 65535), Bounds(1), Bounds(0, 1)
 NUMBERS = {
     "serving.port": _PORT,
     "serving.max_body": _COUNT,
+    "serving.grpc_port": _PORT,
     "serving.max_batch_rows": _COUNT,
     "serving.max_queued_rows": _COUNT,
     "serving.threads": _COUNT,

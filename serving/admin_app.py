@@ -46,7 +46,7 @@ def make_app(
 
     def check(request: Request) -> None:
         if open_to_others:
-            _allow_any(models, request.headers.get("authorization"))
+            allow_any(models, request.headers.get("authorization"))
 
     _add_reading(app, models, registry, check)
     add_pages(app, models, check=check, draining=draining)
@@ -196,7 +196,7 @@ def _only(models: Mapping[str, ServedModel], verb: str) -> ServedModel:
     return next(iter(models.values()))
 
 
-def _allow_any(models: Mapping[str, ServedModel], authorization: str | None) -> None:
+def allow_any(models: Mapping[str, ServedModel], authorization: str | None) -> None:
     """Any valid key of any model will do."""
     failure: AuthError | None = None
     for model in models.values():

@@ -28,13 +28,14 @@ from homeostat.jobs import write_atomically
 from homeostat.journal.writer import JournalWriter
 from homeostat.metrics import Instruments
 from homeostat.records import Task
-from homeostat.settings import Settings
-from serving.admin_app import make_app
+from homeostat.settings import ServingSettings, Settings
+from serving.admin_app import allow_any, make_app
 from serving.asgi import AsgiApp, Front
 from serving.connection import Connection
 from serving.door import Door
 from serving.follower import Follower
 from serving.measuring import Measuring
+from serving.open_inference.grpc_server import GrpcServer, make_grpc_server
 from serving.served_model import ServedModel
 
 log = logging.getLogger(__name__)
@@ -88,20 +89,27 @@ async def serve(projects: Sequence[Settings], open_journal: OpenJournal) -> None
     registry = CollectorRegistry()
     models = make_models(projects, Instruments("server", registry), open_journal)
     listener = listen(first.serving.host, first.serving.port)
-    server: uvicorn.Server
+    server: Server
     front = make_front(
         models, registry, host=first.serving.host, draining=lambda: server.should_exit
     )
-    server = uvicorn.Server(uvicorn_config(front, front.doors, first.serving.drain.total_seconds()))
+    beside = _grpc_server(models, first.serving, lambda: server.should_exit)
+    drain = first.serving.drain.total_seconds()
+    server = Server(uvicorn_config(front, front.doors, drain), beside, drain)
     _ignore_signals_that_uvicorn_repeats()
     async with contextlib.AsyncExitStack() as stack:
         for model in models.values():
             await asyncio.to_thread(model.journal.start)
             stack.push_async_callback(_close, model)
         url = address(listener)
+        where = {"url": url}
+        if beside is not None:
+            await beside.start()
+            stack.push_async_callback(beside.stop, 0.0)
+            where["grpc"] = beside.address
         for settings in projects:
-            stack.callback(_withdraw, _announce(settings.home, url))
-        sys.stdout.write(json.dumps({"event": "listening", "url": url}) + "\n")
+            stack.callback(_withdraw, _announce(settings.home, where))
+        sys.stdout.write(json.dumps({"event": "listening", **where}) + "\n")
         sys.stdout.flush()
         tasks = [asyncio.create_task(Follower(model).follow()) for model in models.values()]
         tasks.append(asyncio.create_task(_tell_when_ready(models)))
@@ -111,6 +119,34 @@ async def serve(projects: Sequence[Settings], open_journal: OpenJournal) -> None
         stack.push_async_callback(_cancel, tasks)
         await server.serve(sockets=[listener])
     log.info("ended; everything logged is in the journal")
+
+
+class Server(uvicorn.Server):
+    """Both servers stop taking requests at once, and wait for the open ones."""
+
+    def __init__(self, config: uvicorn.Config, beside: GrpcServer | None, drain: float) -> None:
+        super().__init__(config)
+        self._beside = beside
+        self._drain = drain
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._beside is None:
+            await super().shutdown(sockets)
+        else:
+            await asyncio.gather(super().shutdown(sockets), self._beside.stop(self._drain))
+
+
+def _grpc_server(
+    models: Mapping[str, ServedModel], serving: ServingSettings, draining: Callable[[], bool]
+) -> GrpcServer | None:
+    if serving.grpc_port is None:
+        return None
+
+    def check(authorization: str | None) -> None:
+        if not is_loopback(serving.host):
+            allow_any(models, authorization)
+
+    return make_grpc_server(models, serving.host, serving.grpc_port, check=check, draining=draining)
 
 
 def uvicorn_config(app: AsgiApp, doors: Mapping[str, Door], drain: float) -> uvicorn.Config:
@@ -156,10 +192,10 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _announce(home: Path, url: str) -> Path:
+def _announce(home: Path, where: Mapping[str, str]) -> Path:
     path = home / ANNOUNCEMENT
     home.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps({"url": url, "pid": os.getpid()}).encode())
+    write_atomically(path, json.dumps({**where, "pid": os.getpid()}).encode())
     return path
 
 

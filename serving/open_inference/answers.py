@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from homeostat.errors import InputError
 from homeostat.records import ModelSpec
 from serving.forms import Piece
 from serving.open_inference.datatypes import BYTES, packed_ids, with_length
@@ -18,6 +19,7 @@ from serving.open_inference.signature import (
     PROBABILITIES,
     outputs_of,
 )
+from serving.rows import shown
 
 
 class Said(NamedTuple):
@@ -35,10 +37,31 @@ class AnswerWriter:
     def __init__(self, spec: ModelSpec) -> None:
         described = outputs_of(spec)
         self._datatypes = {each.name: each.datatype for each in described}
-        self.known = [each.name for each in described]
         # an embedding is larger than all else; who wants it asks for it
-        self.usual = [name for name in self.known if name != EMBEDDING]
+        self.usual = [each.name for each in described if each.name != EMBEDDING]
         self._classes = {name: with_length(name) for name in spec.classes}
+
+    def check(self, name: str, parameters: Collection[str]) -> None:
+        """Whether this output can be asked for, with such parameters; raises InputError."""
+        if name not in self._datatypes:
+            raise InputError(
+                f"the model has no output {shown(name)}; there is {', '.join(self._datatypes)}",
+                field=name,
+            )
+        if "classification" in parameters:
+            raise InputError(
+                "the classification extension is not served; ask for prediction and probabilities",
+                field=name,
+            )
+
+    def check_all(self, wanted: Iterable[tuple[str, Collection[str]]]) -> None:
+        """The same for all of one request, each of them once."""
+        names: set[str] = set()
+        for name, parameters in wanted:
+            self.check(name, parameters)
+            if name in names:
+                raise InputError(f"the output {shown(name)} is asked for twice", field=name)
+            names.add(name)
 
     def said(self, name: str, piece: Piece) -> Said | None:
         """None: this model gives no such thing, though its signature allows it."""

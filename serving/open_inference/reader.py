@@ -21,6 +21,7 @@ class InferReader:
         """`length`: of the JSON part, if not all of it is."""
         head, tensors = read_head(body, length)
         rows = self.tensors.rows(tensors)
-        writer = self.writer
-        rows.form = RestForm(writer, head.id, wanted(head, writer.known, writer.usual))
+        if head.outputs:
+            self.writer.check_all((each.name, each.parameters or ()) for each in head.outputs)
+        rows.form = RestForm(self.writer, head.id, wanted(head, self.writer.usual))
         return rows

@@ -11,10 +11,10 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from homeostat.errors import InputError
-from serving.open_inference.datatypes import BYTES, NUMBERS, unpacked
+from serving.open_inference.datatypes import BYTES
+from serving.open_inference.raw import number_type, raw_values
 from serving.open_inference.tensors import Tensor, Values, size_of
 from serving.problem import Refused
 from serving.rows import shown
@@ -77,7 +77,7 @@ def read_head(body: bytes, length: int | None) -> tuple[Head, list[Tensor]]:
                     f"{len(body) - place} bytes are left after the JSON and the tensors before it",
                     field=each.name,
                 )
-            values = _from_bytes(each, body, place, given, size)
+            values = raw_values(each.name, each.datatype, size, body, place, given)
             place += given
         tensors.append(Tensor(each.name, each.datatype, each.shape, values))
     if place != len(body):
@@ -85,49 +85,21 @@ def read_head(body: bytes, length: int | None) -> tuple[Head, list[Tensor]]:
     return head, tensors
 
 
-def wanted(head: Head, known: Sequence[str], usual: Sequence[str]) -> list[tuple[str, bool]]:
+def wanted(head: Head, usual: Sequence[str]) -> list[tuple[str, bool]]:
     """The outputs, and which of them as bytes."""
     all_binary = (head.parameters or _EMPTY).get(BINARY_ALL, False) is True
     if not head.outputs:
         return [(name, all_binary) for name in usual]
-    outputs: dict[str, bool] = {}
-    for each in head.outputs:
-        if each.name not in known:
-            raise InputError(
-                f"the model has no output {shown(each.name)}; there is {', '.join(known)}",
-                field=each.name,
-            )
-        if each.name in outputs:
-            raise InputError(f"the output {shown(each.name)} is asked for twice", field=each.name)
-        parameters = each.parameters or _EMPTY
-        if parameters.get("classification"):
-            raise InputError(
-                "the classification extension is not served; ask for prediction and probabilities",
-                field=each.name,
-            )
-        outputs[each.name] = parameters.get(BINARY_DATA, all_binary) is True
-    return list(outputs.items())
-
-
-def _from_bytes(each: Input, body: bytes, place: int, length: int, size: int) -> Values:
-    if each.datatype == BYTES:
-        return unpacked(body[place : place + length], size, each.name)
-    dtype = _number(each)
-    if length != size * dtype.itemsize:
-        raise InputError(
-            f"{shown(each.name)}: {each.shape} of {each.datatype} are {size * dtype.itemsize} "
-            f"bytes, not {length}",
-            field=each.name,
-        )
-    values: NDArray[Any] = np.frombuffer(body, dtype, size, place)
-    # JSON of any length comes before it
-    return values if values.flags.aligned else values.copy()
+    return [
+        (each.name, (each.parameters or _EMPTY).get(BINARY_DATA, all_binary) is True)
+        for each in head.outputs
+    ]
 
 
 def _from_json(each: Input, size: int) -> Values:
     if not len(each.data):
         raise InputError(f"{shown(each.name)} has no data", field=each.name)
-    dtype = None if each.datatype == BYTES else _number(each)
+    dtype = None if each.datatype == BYTES else number_type(each.name, each.datatype)
     decoder = _LISTS["S" if dtype is None else dtype.kind]
     try:
         values = decoder.decode(each.data)
@@ -169,14 +141,3 @@ def _lists(level: list[Any], length: int, each: Input) -> list[Any]:
             field=each.name,
         )
     return level
-
-
-def _number(each: Input) -> np.dtype[Any]:
-    dtype = NUMBERS.get(each.datatype)
-    if dtype is None:
-        raise InputError(
-            f"{shown(each.name)} is of the datatype {shown(each.datatype)}; there is "
-            f"{', '.join(NUMBERS)} and {BYTES}",
-            field=each.name,
-        )
-    return dtype
