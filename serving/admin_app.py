@@ -20,6 +20,7 @@ from serving import descriptions
 from serving.body import Gone, check_length, read_body
 from serving.fast_paths import fast_paths
 from serving.label_desk import LabelDesk
+from serving.mlflow_scoring.pages import add_scoring_pages
 from serving.open_inference.pages import PREFIX, add_pages
 from serving.open_inference.rest_door import error_body
 from serving.problem import UNEXPECTED, Problem, Refused, problem_of
@@ -50,6 +51,7 @@ def make_app(
 
     _add_reading(app, models, registry, check)
     add_pages(app, models, check=check, draining=draining)
+    add_scoring_pages(app, models, draining)
     _add_labels(app, models)
     _add_predictions(app, models)
     return app
@@ -179,6 +181,14 @@ def _add_predictions(app: FastAPI, models: Mapping[str, ServedModel]) -> None:
 
     @app.post("/models/{name}/predict", **descriptions.PREDICT)
     async def predict_with(name: str) -> None:
+        _named(models, name)
+
+    @app.post("/invocations", **descriptions.INVOCATIONS)
+    async def invocations() -> None:
+        _only(models, "invocations")
+
+    @app.post("/models/{name}/invocations", **descriptions.INVOCATIONS)
+    async def invocations_with(name: str) -> None:
         _named(models, name)
 
 

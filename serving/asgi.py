@@ -14,6 +14,7 @@ from homeostat.errors import HomeostatError
 from serving.body import Gone, Receive, Send, read_body
 from serving.door import Door
 from serving.forms import parts_of
+from serving.mlflow_scoring.door import InvocationsDoor
 from serving.open_inference.rest_door import InferDoor
 from serving.predict_door import PredictDoor
 from serving.served_model import ServedModel
@@ -29,9 +30,11 @@ def doors_of(models: Mapping[str, ServedModel]) -> dict[str, Door]:
     doors: dict[str, Door] = {}
     for name, model in models.items():
         doors[f"/models/{name}/predict"] = PredictDoor(model)
+        doors[f"/models/{name}/invocations"] = InvocationsDoor(model)
         doors[f"/v2/models/{name}/infer"] = InferDoor(model)
     if len(models) == 1:
-        doors["/predict"] = doors[f"/models/{name}/predict"]
+        for verb in ("predict", "invocations"):
+            doors[f"/{verb}"] = doors[f"/models/{name}/{verb}"]
     return doors
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from serving.labels import MOST_LABELS
@@ -14,6 +15,7 @@ SERVER = (
 TAGS: list[dict[str, Any]] = [
     {"name": "predictions", "description": "Rows in, predictions out"},
     {"name": "open inference protocol", "description": "Version 2, for its clients"},
+    {"name": "mlflow scoring", "description": "As `mlflow models serve` has it, for its clients"},
     {"name": "labels", "description": "What was true, as it becomes known"},
     {"name": "reading", "description": "Versions and metrics"},
     {"name": "health", "description": "For supervisors and load balancers"},
@@ -69,7 +71,7 @@ def _operation(
     body: dict[str, Any],
     answer: dict[str, Any],
     example: Any,
-    refusals: dict[int | str, dict[str, Any]] = _REFUSALS,
+    refusals: Mapping[Any, dict[str, Any]] = _REFUSALS,
 ) -> dict[str, Any]:
     return {
         "tags": [tag],
@@ -219,4 +221,50 @@ INFER = _operation(
     },
     {"inputs": [{"name": "input", "shape": [1, 4], "datatype": "FP32", "data": [5, 3.5, 1.4, 0]}]},
     dict.fromkeys((400, 401, 403, 404, 413, 415, 503), ERROR),
+)
+
+_MLFLOW_ERROR: dict[str, Any] = {
+    "description": "What is wrong",
+    "content": {
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "required": ["error_code", "message"],
+                "properties": {"error_code": {"type": "string"}, "message": {"type": "string"}},
+            }
+        }
+    },
+}
+
+INVOCATIONS = _operation(
+    "mlflow scoring",
+    "Predict; one of dataframe_split, dataframe_records, instances and inputs, or CSV",
+    {
+        "type": "object",
+        "properties": {
+            "dataframe_split": {
+                "type": "object",
+                "required": ["data"],
+                "properties": {
+                    "columns": {"type": "array", "items": {"type": "string"}},
+                    "data": {"type": "array", "items": {"type": "array"}},
+                },
+            },
+            "dataframe_records": {"type": "array", "items": {"type": "object"}},
+            "instances": {"type": "array"},
+            "inputs": {"anyOf": [{"type": "array"}, {"type": "object"}]},
+        },
+    },
+    {
+        "type": "object",
+        "required": ["predictions", "ids", "version"],
+        "properties": {
+            "predictions": {"type": "array"},
+            "ids": {"type": "array", "items": {"type": "string"}},
+            "version": {"type": "string"},
+        },
+    },
+    {"dataframe_split": {"columns": ["a", "b"], "data": [[5.1, 3.5]]}},
+    # where no model has the name, the server's own answer
+    dict.fromkeys((400, 401, 403, 413, 415, 503), _MLFLOW_ERROR) | {404: PROBLEM},
 )

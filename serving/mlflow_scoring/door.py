@@ -1,0 +1,106 @@
+"""POST /invocations, whatever carries the request."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from time import perf_counter
+
+import msgspec
+
+from homeostat.auth import Scope
+from homeostat.errors import InputError
+from homeostat.records import ModelSpec
+from serving.body import authorization, check_length
+from serving.door import Headers, Refusal
+from serving.forms import Piece, Written
+from serving.mlflow_scoring.documents import from_csv, from_json
+from serving.problem import Refused, problem_of
+from serving.served_model import ServedModel
+
+MAX_DIGITS = 19
+READERS: Mapping[str, Callable[[bytes, ModelSpec], bytes]] = {
+    "application/json": from_json,
+    "text/csv": from_csv,
+}
+CODES = {
+    400: "BAD_REQUEST",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "RESOURCE_DOES_NOT_EXIST",
+    413: "REQUEST_LIMIT_EXCEEDED",
+    503: "TEMPORARILY_UNAVAILABLE",
+}
+_encode = msgspec.json.Encoder().encode
+
+Read = Callable[[bytes, ModelSpec], bytes]
+
+
+class InvocationsDoor:
+    """See door.Door."""
+
+    def __init__(self, model: ServedModel) -> None:
+        self._model = model
+        self._measuring = model.measuring
+        self.limit = int(model.settings.serving.max_body)
+
+    def admit(self, headers: Headers) -> Read:
+        """How the body is read."""
+        headers = list(headers)
+        keys = self._model.keys
+        if keys:
+            keys.allow(authorization(headers), Scope.PREDICT)
+        check_length(headers, self.limit)
+        return _reader(next((value for name, value in headers if name == b"content-type"), b""))
+
+    def answer(self, body: bytes, told: Read) -> asyncio.Future[Written]:
+        model = self._model
+        version = model.current or model.ready()
+        rows = version.reader.read(told(body, version.model.spec))
+        rows.form = written
+        return version.batcher.submit(rows)
+
+    def answered(self, started: float) -> None:
+        self._measuring.answered(perf_counter() - started)
+
+    def refuse(self, error: BaseException) -> Refusal:
+        problem = problem_of(error)
+        status = 400 if isinstance(error, InputError) else problem.status
+        self._measuring.refused(status)
+        code = CODES.get(status, "INTERNAL_ERROR" if status >= 500 else "BAD_REQUEST")
+        headers = problem.headers() | {"content-type": "application/json"}
+        return Refusal(status, headers, _encode({"error_code": code, "message": problem.text()}))
+
+
+def written(piece: Piece) -> bytes:
+    """What `mlflow models serve` answers, with the ids that labels refer to beside it."""
+    whole = whole_numbers(piece.classes)
+    predictions = (
+        [whole.get(each, each) for each in piece.predictions] if whole else piece.predictions
+    )
+    return _encode({"predictions": predictions, "ids": piece.ids, "version": piece.version})
+
+
+@lru_cache(maxsize=64)
+def whole_numbers(classes: tuple[str, ...]) -> Mapping[str | float, int] | None:
+    """The classes as the numbers they were trained as, if all of them are whole numbers."""
+    numbers: dict[str | float, int] = {}
+    for name in classes:
+        digits = name.removeprefix("-")
+        if len(name) > MAX_DIGITS or not digits.isdigit() or str(int(name)) != name:
+            return None
+        numbers[name] = int(name)
+    return numbers
+
+
+def _reader(content_type: bytes) -> Read:
+    kind, *parameters = content_type.decode("latin-1").lower().split(";")
+    for parameter in parameters:
+        name, _, value = parameter.strip().partition("=")
+        if name != "charset" or value.strip('"') not in ("utf-8", "utf8"):
+            raise Refused("only UTF-8 is read, and no other parameter of a type", status=415)
+    read = READERS.get(kind.strip() or "application/json")
+    if read is None:
+        raise Refused(f"send {' or '.join(READERS)}, not {kind[:80]}", status=415)
+    return read
