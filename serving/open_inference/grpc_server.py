@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ from homeostat.errors import SettingsError
 from serving.served_model import ServedModel
 
 _PORT = "serving.grpc_port"
+PAUSE = 0.2  # seconds in which new calls are told that the server goes down
 
 
 class GrpcServer:
@@ -22,6 +24,8 @@ class GrpcServer:
         await self._server.start()
 
     async def stop(self, grace: float) -> None:
+        # gRPC cancels calls that come in at this very moment; by then, callers know
+        await asyncio.sleep(min(grace, PAUSE))
         await self._server.stop(grace)
 
 

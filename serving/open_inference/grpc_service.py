@@ -12,7 +12,7 @@ import msgspec
 from google.protobuf.message import DecodeError
 
 from homeostat.auth import Scope
-from homeostat.errors import HomeostatError, InputError
+from homeostat.errors import HomeostatError, InputError, NotReady
 from serving.body import too_large
 from serving.open_inference import open_inference_pb2 as messages
 from serving.open_inference.grpc_messages import parse, read_rows
@@ -117,6 +117,8 @@ class Service:
     async def model_infer(self, body: bytes, context: Any) -> bytes:
         model: ServedModel | None = None
         try:
+            if self._draining():
+                raise NotReady("the server is going down")
             request = _parsed(body)
             model = model_of(self._models, request.model_name)
             if model.keys:
