@@ -24,6 +24,7 @@ SUBJECTS = (
     "serving",
     "serving_rates",
     "serving_pyfunc",
+    "serving_binary",
     "http_stack",
     "check",
     "startup",

@@ -6,6 +6,7 @@ import json
 import resource
 import shutil
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +57,18 @@ def write_script(body: bytes, folder: Path, *, pause: float = 0.0, path: str = "
     """`pause`: milliseconds a connection waits on average before it asks again."""
     file = folder / f"load{path.replace('/', '-')}{f'-{pause:.3f}' if pause else ''}.lua"
     file.write_text(SCRIPT % (path, body.decode()) + (PAUSE % pause if pause else ""))
+    return file
+
+
+def write_binary_script(
+    body: bytes, folder: Path, *, path: str, headers: Mapping[str, str]
+) -> Path:
+    """A body that is no text lies in a file beside the script."""
+    (folder / "body.bin").write_bytes(body)
+    file = folder / "load-binary.lua"
+    lines = [f'wrk.headers["{name}"] = "{value}"' for name, value in headers.items()]
+    lines.append(f'wrk.body = io.open("{folder / "body.bin"}", "rb"):read("*a")')
+    file.write_text(SCRIPT % (path, "") + "\n".join(lines) + "\n")
     return file
 
 

@@ -6,7 +6,6 @@ and neither is what is logged as a hash: equal hashes say nothing of how far val
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,9 +20,21 @@ from homeostat.records import Feature, FeatureKind, ModelSpec, Window
 from homeostat.settings import JournalSettings
 from monitor import frames
 
-log = logging.getLogger(__name__)
-
 DESCRIBED = tuple(Feature(name=f"inputs_{name}") for name in DESCRIPTORS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """The rows of a window that can be compared, and how many were logged under other settings."""
+
+    rows: pd.DataFrame
+    left_out: int
+
+    @property
+    def note(self) -> str:
+        if not self.left_out:
+            return ""
+        return f"left out: {self.left_out:,} rows that were logged under other settings"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +61,7 @@ class Inputs:
             return ""
         return f"not compared: {', '.join(names)} (journal.redact or journal.hash)"
 
-    def rows(self, journal: Journal, window: Window) -> pd.DataFrame:
-        """The rows of a window, without those that were logged under other settings."""
+    def seen(self, journal: Journal, window: Window) -> Seen:
         also = (columns.KEY,) if self.kept == "none" else (columns.KEY, columns.DESCRIPTORS)
         left_out: list[int] = []
         found: pd.DataFrame = journal.window(
@@ -64,16 +74,14 @@ class Inputs:
             left_out=left_out.append,
         ).to_pandas()
         if self.kept == "none":
-            return found
+            return Seen(rows=found, left_out=0)
         described: pd.Series = found.pop(columns.DESCRIPTORS)
         mine = described.notna() == (self.kept == "descriptors")
-        if left_out or not mine.all():
-            others = sum(left_out) + int((~mine).sum())
-            log.warning("%d rows were logged under other settings and are left out", others)
+        others = sum(left_out) + int((~mine).sum())
         found = found[mine].reset_index(drop=True)
         if self.kept == "descriptors":
-            return pd.concat([_spread(described[mine].tolist()), found], axis=1)
-        return found
+            found = pd.concat([_spread(described[mine].tolist()), found], axis=1)
+        return Seen(rows=found, left_out=others)
 
     def of(self, reference: pd.DataFrame) -> pd.DataFrame:
         """A reference in the same columns; one that lacks them stays as it is."""

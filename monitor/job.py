@@ -44,7 +44,8 @@ def check(job: CheckJob, settings: Settings, clock: Callable[[], datetime]) -> C
     # A run that was killed after its quarantine must see the rows it had put aside.
     journal.release(job.check_id, now=clock())
     inputs = inputs_of(job.spec, settings.journal)
-    rows = inputs.rows(journal, window)
+    seen = inputs.seen(journal, window)
+    rows = seen.rows
     report = settings.reports_path / job.check_id
     outcome = assess(
         Subject(
@@ -53,7 +54,7 @@ def check(job: CheckJob, settings: Settings, clock: Callable[[], datetime]) -> C
             version=job.spec.version,
             task=job.spec.task,
             features=inputs.features,
-            unseen=inputs.note,
+            unseen="; ".join(note for note in (inputs.note, seen.note) if note),
             baseline_error=job.baseline_error,
             baseline_rows=job.baseline_rows,
         ),

@@ -104,7 +104,9 @@ def judge(evidence: Evidence, limits: Limits) -> Verdict:
 def _conclusion(evidence: Evidence, limits: Limits) -> tuple[VerdictKind, str, bool]:
     if evidence.rows < limits.min_rows:
         least = f"a check needs {limits.min_rows:,} (monitor.min_rows)"
-        return VerdictKind.NO_DATA, f"{_count(evidence.rows, 'row')} in the window; {least}", False
+        said = f"{_count(evidence.rows, 'row')} in the window; {least}"
+        said = f"{said}; {evidence.unseen}" if evidence.unseen else said
+        return VerdictKind.NO_DATA, said, False
     if evidence.bugs:
         return VerdictKind.DATA_BUG, _bug_reason(evidence), False
     shifted = evidence.inputs is not None and evidence.inputs.reaches(limits.drift_share)

@@ -225,6 +225,20 @@ def test_deletion_is_on_the_disk_before_what_it_replaced_may_go(
     assert log / "_last_checkpoint" in forced
 
 
+def test_the_log_is_summed_up_often(tmp_path: Path) -> None:
+    """Whoever opens the table reads one checkpoint and few entries, however many commits there
+    were; and a checkpoint names all that were before it."""
+    writer = open_writer(tmp_path)
+    for number in range(60):
+        writer.append(tensor_rows([f"row-{number}"]))
+        writer.flush()
+    writer.close()
+    log = tmp_path / "journal/digits/predictions/_delta_log"
+    summed_up = [int(file.name[:20]) for file in log.glob("*.checkpoint.parquet")]
+    assert DeltaTable(log.parent).version() - max(summed_up) < 30
+    assert stored(tmp_path) == {f"row-{number}": 1 for number in range(60)}
+
+
 @pytest.mark.parametrize("left_over", [False, True])
 def test_a_commit_is_on_the_disk_before_its_rows_leave_the_spool(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left_over: bool

@@ -16,7 +16,8 @@ from serving.asgi import AsgiScope
 from serving.body import Receive, Send, read_body
 from serving.door import Headers, Refusal
 from serving.forms import Written
-from serving.server import listen, uvicorn_config
+from serving.http_server import uvicorn_config
+from serving.listening import listen
 
 ANSWER = (
     b'{"model":"bench","version":"1","ids":["01890a5d-ac96-774b-bcce-b302099a8057"],'
@@ -40,11 +41,14 @@ class ConstantDoor:
 
     limit = 8_000_000
 
+    def __init__(self, written: bytes = ANSWER) -> None:
+        self._written = written
+
     def admit(self, headers: Headers) -> None: ...
 
     def answer(self, body: bytes, told: Any) -> asyncio.Future[Written]:
         answer: asyncio.Future[Written] = asyncio.get_running_loop().create_future()
-        answer.set_result(ANSWER)
+        answer.set_result(self._written)
         return answer
 
     def answered(self, started: float) -> None: ...

@@ -13,7 +13,7 @@ from deltalake.exceptions import CommitFailedError
 
 from homeostat.jobs import write_atomically
 from homeostat.journal.delta import disk_sync, storage
-from homeostat.journal.delta.tables import TableRef, open_table, reaching, sync_since
+from homeostat.journal.delta.tables import TableRef, configuration, open_table, reaching, sync_since
 
 logger = logging.getLogger(__name__)
 
@@ -29,8 +29,7 @@ def settle(table: TableRef, *, keep_deleted: timedelta) -> bool:
     handle = open_table(table)
     if handle is None:
         return False
-    wanted = {
-        "delta.dataSkippingStatsColumns": ",".join(table.searched),
+    wanted = configuration(table) | {
         "delta.logRetentionDuration": _interval(LOG_KEPT),
         "delta.deletedFileRetentionDuration": _interval(keep_deleted + TOMBSTONES_KEPT),
         "delta.setTransactionRetentionDuration": _interval(DATED_VERSIONS_KEPT),
