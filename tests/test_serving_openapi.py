@@ -53,3 +53,4 @@ def test_every_door_is_described(server: Server) -> None:
     """A door that is not on the page is not asked either."""
     paths = server.http.get("/openapi.json").json()["paths"]
     assert {"/predict", "/labels", "/models", "/metrics", "/health/ready"} <= set(paths)
+    assert {"/invocations", "/v2/models/{name}/infer", "/v2/models/{name}"} <= set(paths)

@@ -245,7 +245,7 @@ def test_every_number_has_its_bounds() -> None:
         for name, section in hints(Settings).items()
         if dataclasses.is_dataclass(bare(section))
         for key, hint in hints(bare(section)).items()
-        if bare(hint) in (int, float, Size, float | None, Size | None)
+        if bare(hint) in (int, float, Size, int | None, float | None, Size | None)
     }
     assert numbers == set(NUMBERS)
 
