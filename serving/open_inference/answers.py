@@ -90,6 +90,6 @@ class AnswerWriter:
             return np.array(values, np.float64).tobytes()
         known = self._classes
         try:
-            return b"".join([known[each] for each in values])
+            return b"".join(map(known.__getitem__, values))
         except KeyError:  # a class that the version did not name
             return b"".join([with_length(each) for each in values])

@@ -23,5 +23,7 @@ class InferReader:
         rows = self.tensors.rows(tensors)
         if head.outputs:
             self.writer.check_all((each.name, each.parameters or ()) for each in head.outputs)
-        rows.form = RestForm(self.writer, head.id, wanted(head, self.writer.usual))
+        outputs = wanted(head, self.writer.usual)
+        all_binary = all(binary for _, binary in outputs)
+        rows.form = RestForm(self.writer, head.id, outputs, all_binary)
         return rows

@@ -6,6 +6,7 @@ A body is JSON, or JSON followed by the tensors' bytes: then a header says how l
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from itertools import chain
 from typing import Any
 
@@ -20,6 +21,7 @@ from serving.problem import Refused
 from serving.rows import shown
 
 BINARY_SIZE, BINARY_DATA, BINARY_ALL = "binary_data_size", "binary_data", "binary_data_output"
+SHORT = 1024  # bytes of JSON that are remembered
 _EMPTY: Mapping[str, Any] = {}
 
 
@@ -60,10 +62,7 @@ def read_head(body: bytes, length: int | None) -> tuple[Head, list[Tensor]]:
             f"Inference-Header-Content-Length is {length}, and the body has {len(body)} bytes",
             status=400,
         )
-    try:
-        head = _decode(body if length is None else memoryview(body)[:length])
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise Refused(f"not an inference request: {error}", status=400) from None
+    head = _decoded(body) if length is None else _decoded_often(body[:length])
     tensors, place = [], len(body) if length is None else length
     for each in head.inputs:
         size = size_of(each.name, each.shape)
@@ -83,6 +82,23 @@ def read_head(body: bytes, length: int | None) -> tuple[Head, list[Tensor]]:
     if place != len(body):
         raise InputError(f"{len(body) - place} bytes after the last tensor belong to none")
     return head, tensors
+
+
+def _decoded(text: bytes) -> Head:
+    try:
+        return _decode(text)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise Refused(f"not an inference request: {error}", status=400) from None
+
+
+@lru_cache(maxsize=256)
+def _decoded_short(text: bytes) -> Head:
+    return _decoded(text)
+
+
+def _decoded_often(text: bytes) -> Head:
+    """The JSON before a tensor's bytes is the same in most of a client's requests."""
+    return _decoded_short(text) if len(text) <= SHORT else _decoded(text)
 
 
 def wanted(head: Head, usual: Sequence[str]) -> list[tuple[str, bool]]:

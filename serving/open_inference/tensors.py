@@ -153,8 +153,10 @@ def _numbers(tensor: Tensor, described: Described, wanted: Any) -> NDArray[Any]:
 
 def _check_values(matrix: NDArray[Any], name: str, *, whole: bool) -> None:
     """`whole`: whole numbers that go on as doubles."""
-    finite = np.isfinite(matrix)
-    if not finite.all():
+    flat = matrix.ravel()
+    # what is not finite stays so in a sum of squares; only where that is, each value is looked at
+    finite = np.isfinite(matrix) if not math.isfinite(np.dot(flat, flat)) else None
+    if finite is not None and not finite.all():
         row = int(finite.all(axis=1).argmin())
         message = f'row {row}: "{name}" holds a value that is no finite number'
         raise InputError(message, row=row, field=name)
