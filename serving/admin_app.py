@@ -21,7 +21,7 @@ from serving.body import Gone, check_length, read_body
 from serving.fast_paths import fast_paths
 from serving.label_desk import LabelDesk
 from serving.mlflow_scoring.pages import add_scoring_pages
-from serving.open_inference.pages import PREFIX, add_pages
+from serving.open_inference.pages import PREFIX, add_pages, check_ready
 from serving.open_inference.rest_door import error_body
 from serving.problem import UNEXPECTED, Problem, Refused, problem_of
 from serving.served_model import ServedModel, Version
@@ -49,9 +49,12 @@ def make_app(
         if open_to_others:
             allow_any(models, request.headers.get("authorization"))
 
+    async def ready() -> None:
+        check_ready(models, draining)
+
     _add_reading(app, models, registry, check)
     add_pages(app, models, check=check, draining=draining)
-    add_scoring_pages(app, models, draining)
+    add_scoring_pages(app, ready)
     _add_labels(app, models)
     _add_predictions(app, models)
     return app

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable
 from importlib.metadata import version as version_of
 from typing import Any
 
 from fastapi import FastAPI, Response
 
 from serving import descriptions
-from serving.open_inference.pages import check_ready
-from serving.served_model import ServedModel
 
 _TAGS: list[Any] = ["mlflow scoring"]
 
 
-def add_scoring_pages(
-    app: FastAPI, models: Mapping[str, ServedModel], draining: Callable[[], bool]
-) -> None:
+def add_scoring_pages(app: FastAPI, ready: Callable[[], Awaitable[None]]) -> None:
+    """`ready` raises NotReady."""
+
     async def ping() -> Response:
-        check_ready(models, draining)
+        await ready()
         return Response("\n", media_type="application/json")
 
     for path in ("/ping", "/health"):

@@ -16,15 +16,17 @@ PAUSE = 0.2  # seconds in which new calls are told that the server goes down
 class GrpcServer:
     """Listens from `start` on; `stop` takes no new calls and waits for the open ones."""
 
-    def __init__(self, server: Any, address: str) -> None:
+    def __init__(self, server: Any, service: Any, address: str) -> None:
         self._server = server
+        self._service = service
         self.address = address
 
     async def start(self) -> None:
         await self._server.start()
 
     async def stop(self, grace: float) -> None:
-        # gRPC cancels calls that come in at this very moment; by then, callers know
+        # gRPC cancels calls that come in at the very moment it ends; by then, callers know
+        self._service.leaving = True
         await asyncio.sleep(min(grace, PAUSE))
         await self._server.stop(grace)
 
@@ -54,7 +56,8 @@ def make_grpc_server(
             ("grpc.so_reuseport", 0),
         ]
     )
-    server.add_generic_rpc_handlers((Service(models, check, draining).handler(),))
+    service = Service(models, check, draining)
+    server.add_generic_rpc_handlers((service.handler(),))
     shown = f"[{host}]" if ":" in host else host
     try:
         bound = server.add_insecure_port(f"{shown}:{port}")
@@ -62,4 +65,4 @@ def make_grpc_server(
         raise SettingsError(
             f"cannot listen on {shown}:{port} ({error}); is another server running?", key=_PORT
         ) from None
-    return GrpcServer(server, f"{shown}:{bound}")
+    return GrpcServer(server, service, f"{shown}:{bound}")

@@ -53,6 +53,7 @@ class Service:
         self._models = models
         self._check = check
         self._draining = draining
+        self.leaving = False  # new calls are told so
 
     def handler(self) -> Any:
         calls: dict[str, tuple[Call, Any]] = {
@@ -117,7 +118,7 @@ class Service:
     async def model_infer(self, body: bytes, context: Any) -> bytes:
         model: ServedModel | None = None
         try:
-            if self._draining():
+            if self.leaving:
                 raise NotReady("the server is going down")
             request = _parsed(body)
             model = model_of(self._models, request.model_name)
