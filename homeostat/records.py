@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -82,6 +82,24 @@ class Feature:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ImageStep:
+    """How an image becomes a row of the model's shape: resized, scaled, shifted, laid out."""
+
+    layout: Literal["CHW", "HWC"] = "CHW"
+    fit: Literal["stretch", "crop"] = "stretch"  # to the size as it is, or its middle
+    scale: float = 1 / 255  # by which the pixels, 0 to 255, are multiplied first
+    mean: tuple[float, ...] = ()  # then this is taken away, one a channel
+    std: tuple[float, ...] = ()  # and that divides the rest
+
+    def channels(self, shape: tuple[int, ...]) -> int:
+        return shape[0] if self.layout == "CHW" else shape[2]
+
+    def size(self, shape: tuple[int, ...]) -> tuple[int, int]:
+        """Width and height."""
+        return (shape[2], shape[1]) if self.layout == "CHW" else (shape[1], shape[0])
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelSpec:
     """One version in the local cache: all that is needed to serve it without MLflow."""
 
@@ -94,6 +112,7 @@ class ModelSpec:
     tensor_dtype: str = "float32"
     classes: tuple[str, ...] = ()  # names of the classes in the order of the probabilities
     embedding: str | None = None  # a module of the network whose output is the embedding
+    image: ImageStep | None = None  # how an uploaded image becomes its tensor
     flavor: str = ""  # MLflow's flavor, for people
     run_id: str = ""  # MLflow's run
     files: Mapping[str, str] = field(default_factory=dict)  # relative path -> sha256

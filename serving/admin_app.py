@@ -249,6 +249,7 @@ def _about_version(version: Version | None) -> dict[str, Any] | None:
         "classes": list(spec.classes),
         "since": version.since.isoformat(),
         "fast_paths": fast_paths(version.model),
+        "image": msgspec.to_builtins(spec.image),
         "load_seconds": round(version.load_seconds, 3),
         "signature": {
             "tensor_shape": spec.tensor_shape,

@@ -138,6 +138,10 @@ PREDICT = _operation(
     {"rows": [[5.1, 3.5, 1.4, 0.2]]},
 )
 
+PREDICT["openapi_extra"]["requestBody"]["content"]["image/*"] = {
+    "schema": {"type": "string", "format": "binary"}
+}
+
 LABELS = _operation(
     "labels",
     "Say what was true; stored durably before the answer, the latest label wins",

@@ -10,6 +10,7 @@ from homeostat.auth import Scope
 from serving.body import authorization, check_length
 from serving.door import Headers, Refusal
 from serving.forms import Written
+from serving.images import is_image
 from serving.problem import problem_of
 from serving.served_model import ServedModel
 
@@ -31,6 +32,8 @@ class PredictDoor:
     def answer(self, body: bytes, _told: Any) -> asyncio.Future[Written]:
         model = self._model
         version = model.current or model.ready()
+        if body[:1] != b"{" and is_image(body):
+            return version.images.later(body, version.batcher.submit)
         return version.batcher.submit(version.reader.read(body))
 
     def answered(self, started: float) -> None:

@@ -16,6 +16,7 @@ from homeostat.records import Rollout, VersionRef
 from homeostat.settings import Settings
 from serving.answering import Answering
 from serving.batcher import Batcher
+from serving.images import ImageReader
 from serving.journal import unknown_names
 from serving.measuring import Measuring
 from serving.open_inference.reader import InferReader
@@ -33,6 +34,7 @@ class Version:
     model: LoadedModel
     reader: RowReader
     v2: InferReader
+    images: ImageReader
     batcher: Batcher
     load_seconds: float
     since: datetime
@@ -107,6 +109,7 @@ class ServedModel:
             model=model,
             reader=RowReader(model.spec),
             v2=InferReader(model.spec),
+            images=ImageReader(model.spec),
             batcher=batcher,
             load_seconds=load_seconds,
             since=datetime.fromtimestamp(self._now_us() / 1e6, UTC),

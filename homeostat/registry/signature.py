@@ -15,6 +15,7 @@ from homeostat.columns import RESERVED
 from homeostat.errors import ModelError
 from homeostat.labels import canonical
 from homeostat.records import Feature, FeatureKind, ModelSpec, Task
+from homeostat.registry.image_step import image_step
 
 _KINDS = {
     DataType.integer: Feature(name="", integer=True),
@@ -50,6 +51,7 @@ def spec_of(
         tensor_dtype=dtype,
         classes=_classes(metadata, where),
         embedding=metadata.get("embedding"),
+        image=image_step(metadata, shape, dtype, where),
         flavor=_flavor(logged),
         run_id=logged.run_id or "",
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
 from fastapi import FastAPI, Request
 
 import homeostat
@@ -135,6 +136,7 @@ def parameters_of(version: Version) -> dict[str, Any]:
         "classes": list(spec.classes),
         "optional_inputs": optional_inputs_of(spec),
         "fast_paths": fast_paths(version.model),
+        "image": msgspec.to_builtins(spec.image),
     }
 
 
