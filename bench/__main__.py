@@ -25,6 +25,7 @@ SUBJECTS = (
     "serving_rates",
     "serving_pyfunc",
     "serving_binary",
+    "serving_heavy",
     "http_stack",
     "check",
     "startup",
