@@ -26,6 +26,7 @@ SUBJECTS = (
     "serving_pyfunc",
     "serving_binary",
     "serving_heavy",
+    "serving_grpc",
     "http_stack",
     "check",
     "startup",

@@ -127,8 +127,8 @@ def _findings(turns: Sequence[Turn], options: Options) -> Findings:
         setup=(
             f"A residual network of ResNet-18's size on images of {size}, one a request as a "
             f"binary tensor, {CONNECTIONS} connections that never pause, one thread of torch. "
-            "Beside it the same exported network in a loop without a server, with batches as large as "
-            "the server's were on average. Predictions are logged, images are not. "
+            "Beside it the same exported network in a loop without a server, with batches as large "
+            "as the server's were on average. Predictions are logged, images are not. "
             f"{options.seconds:g} s a figure."
         ),
         tables=[
