@@ -56,7 +56,19 @@ class ServingSettings:
     max_body: Annotated[Size, "largest request body"] = parse_size("8MB")
     max_batch_rows: Annotated[int, "rows the model gets at once"] = 1024
     max_queued_rows: Annotated[int, "rows that may wait; past it the answer is 503"] = 8192
-    threads: Annotated[int, "threads of one prediction (torch)"] = 1
+    threads: Annotated[int, "threads of one prediction (torch, ONNX)"] = 1
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"],
+        "where models of torch and ONNX compute; auto: on the GPU where torch finds one",
+    ] = "auto"
+    precision: Annotated[
+        Literal["float32", "bf16"],
+        "of a torch network's matrix products and convolutions; bf16 is faster on a GPU, and less "
+        "exact: 3 digits",
+    ] = "float32"
+    gpu_memory: Annotated[
+        float, "share of the GPU's memory that one process may take; it is enforced"
+    ] = 0.9
     drain: Annotated[timedelta, "longest wait for open requests at SIGTERM"] = timedelta(seconds=20)
     arrive_within: Annotated[timedelta, "longest time a request may take to come in"] = timedelta(
         seconds=60

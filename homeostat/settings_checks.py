@@ -45,6 +45,7 @@ NUMBERS = {
     "serving.max_batch_rows": _COUNT,
     "serving.max_queued_rows": _COUNT,
     "serving.threads": _COUNT,
+    "serving.gpu_memory": Bounds(0, 1, above=True),
     "journal.commit_bytes": _COUNT,
     "journal.memory": _COUNT,
     "journal.spool": _COUNT,
