@@ -98,9 +98,9 @@ def test_settings_cannot_be_changed(tmp_path: Path) -> None:
         ("[model]\nnam = 'x'", "model.nam", 'did you mean "name"?'),
         (SMALLEST + "[servng]\nport = 1", "servng", 'did you mean "serving"?'),
         (
-            SMALLEST + "[serving]\nxyzzy = 1",
-            "serving.xyzzy",
-            "allowed: arrive_within, drain",
+            SMALLEST + "[console]\nxyzzy = 1",
+            "console.xyzzy",
+            "allowed: host, port",
         ),
         ("mode = 'act'", "model", "missing"),
         ("[model]\n", "model.name", "missing; registered model in MLflow"),
@@ -143,6 +143,15 @@ def test_settings_cannot_be_changed(tmp_path: Path) -> None:
         (SMALLEST + "[gate]\nlatency_ratio = 0", "gate.latency_ratio", "above 0, not 0.0"),
         (SMALLEST + "[monitor]\nevery = '0s'", "monitor.every", "a duration above zero"),
         (SMALLEST + "[serving]\npoll = '0s'", "serving.poll", "a duration above zero"),
+        (SMALLEST + "[serving]\nbreaker_share = 2", "serving.breaker_share", "from 0 to 1"),
+        (SMALLEST + "[serving]\nbreaker_rest = '0s'", "serving.breaker_rest", "above zero"),
+        (SMALLEST + "[serving]\ndefault_answer = 'yes'", "serving.default_answer", "in JSON"),
+        (SMALLEST + "[serving]\ndefault_answer = '0.5'", "serving.default_answer", "a class"),
+        (
+            "[model]\nname = 'shop'\ntask = 'regression'\n[serving]\ndefault_answer = 'nan'",
+            "serving.default_answer",
+            "a number",
+        ),
         (SMALLEST + "[retrain]\ncommand = ['x', '{trian}']", "retrain.command", "{trian}"),
         (SMALLEST + "[gate]\nmetric = 'mae'", "gate.metric", "does not measure"),
     ],
@@ -245,7 +254,7 @@ def test_every_number_has_its_bounds() -> None:
         for name, section in hints(Settings).items()
         if dataclasses.is_dataclass(bare(section))
         for key, hint in hints(bare(section)).items()
-        if bare(hint) in (int, float, Size, float | None, Size | None)
+        if bare(hint) in (int, float, Size, int | None, float | None, Size | None)
     }
     assert numbers == set(NUMBERS)
 
