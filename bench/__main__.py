@@ -25,6 +25,8 @@ SUBJECTS = (
     "serving_rates",
     "serving_pyfunc",
     "serving_binary",
+    "serving_heavy",
+    "serving_grpc",
     "http_stack",
     "check",
     "startup",

@@ -11,6 +11,7 @@ second.json with what that one answers.
 from __future__ import annotations
 
 import json
+import math
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,18 +24,18 @@ from homeostat.registry.cache import SPEC_FILE, digest_of, entry_path, hash_file
 from homeostat.settings import Settings, load
 
 FEATURES, HIDDEN, WIDTH, CLASSES = 32, 128, 64, 3
-# Shipped are 30 s; here each span of load pays for commits of its rows.
+# Shipped are 30 s; here each span of load pays for commits of its rows. The load's requests are all
+# the same, and each is to be computed.
 TOML = """
 [model]
 name = "bench"
 [journal]
 durability = "spool"
 commit_every = "3s"
-"""
-EMBEDDING = """
 [serving]
-embedding = "3"
+coalesce = false
 """
+EMBEDDING = 'embedding = "3"\n'
 
 
 def network(seed: int = 0) -> torch.nn.Module:
@@ -56,11 +57,11 @@ def write(folder: Path, *, embedding: bool = False, second: bool = False) -> Non
     (folder / "homeostat.toml").write_text(TOML + (EMBEDDING if embedding else ""))
     settings = load(folder, {})
     _tell(folder / "example.json", model, row)
-    publish(settings, _cache(settings, model, "1"), epoch=1)
+    publish(settings, cache(settings, model, "1"), epoch=1)
     if second:
         other = network(1)
         _tell(folder / "second.json", other, row)
-        (folder / "second.ref").write_bytes(to_json(_cache(settings, other, "2")))
+        (folder / "second.ref").write_bytes(to_json(cache(settings, other, "2")))
 
 
 def _tell(path: Path, model: torch.nn.Module, row: list[float]) -> None:
@@ -70,7 +71,12 @@ def _tell(path: Path, model: torch.nn.Module, row: list[float]) -> None:
     path.write_text(json.dumps({"request": {"rows": [row]}, "probabilities": probabilities}))
 
 
-def _cache(settings: Settings, model: torch.nn.Module, version: str) -> VersionRef:
+def cache(
+    settings: Settings,
+    model: torch.nn.Module,
+    version: str,
+    shape: tuple[int, ...] = (FEATURES,),
+) -> VersionRef:
     """As the registry's helper would, without it."""
     name = settings.model.name
     entry = entry_path(settings.cache_path, name, version)
@@ -78,7 +84,7 @@ def _cache(settings: Settings, model: torch.nn.Module, version: str) -> VersionR
     path.parent.mkdir(parents=True)
     program = torch.export.export(
         model,
-        (torch.zeros(3, FEATURES),),
+        (torch.zeros(3, *shape),),
         dynamic_shapes=({0: torch.export.Dim("rows")},),
     )
     torch.export.save(program, path)
@@ -87,8 +93,8 @@ def _cache(settings: Settings, model: torch.nn.Module, version: str) -> VersionR
         version=version,
         runtime="torch",
         task=Task.CLASSIFICATION,
-        features=tuple(Feature(name=f"x{i}") for i in range(FEATURES)),
-        tensor_shape=(FEATURES,),
+        features=tuple(Feature(name=f"x{i}") for i in range(math.prod(shape))),
+        tensor_shape=shape,
         files=hash_files(model_folder(entry)),
     )
     (entry / SPEC_FILE).write_bytes(to_json(spec))

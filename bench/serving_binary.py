@@ -13,6 +13,7 @@ from statistics import median
 
 import numpy as np
 import psutil
+from numpy.typing import NDArray
 
 from bench import load
 from bench.contest import free_port
@@ -65,32 +66,33 @@ def run(options: Options, steps: Steps, folder: Path) -> Findings:
     steps.tell("making the model and its project")
     for project in (folder, folder / "unlogged"):
         call("-m", "bench.model_project", str(project))
-    request = _request(np.random.default_rng(0).standard_normal((ROWS, FEATURES)))
+    request = request_of(np.random.default_rng(0).standard_normal((ROWS, FEATURES)))
     rounds = options.rounds if options.quick else max(5, options.rounds)
     steps.expect(3 * rounds)
     with ExitStack() as stack:
-        ours = _start(stack, OURS, folder, "serving", "--project", str(folder))
-        unlogged = _start(
+        ours = start(stack, OURS, folder, "serving", "--project", str(folder))
+        unlogged = start(
             stack, UNLOGGED, folder, "bench.peers.unlogged", "--project", str(folder / "unlogged")
         )
-        _ask(unlogged, request)
-        answer = _ask(ours, request)
+        wait_for(unlogged, request)
+        answer = wait_for(ours, request)
         (folder / "answer.bin").write_bytes(answer)
         (folder / "path.txt").write_text(PATH)
-        alone = _start(stack, TRANSPORT, folder, "bench.peers.same_bytes", str(folder))
-        _ask(alone, request)
+        alone = start(stack, TRANSPORT, folder, "bench.peers.same_bytes", str(folder))
+        wait_for(alone, request)
         spans = _spans([ours, unlogged, alone], request, rounds, options, steps, folder)
     return _findings(spans, request, len(answer), rounds, options)
 
 
-def _request(rows: np.ndarray) -> Request:  # type: ignore[type-arg]
+def request_of(rows: NDArray[np.float64]) -> Request:
+    """One binary tensor in, and all outputs as such."""
     data = rows.astype("<f4").tobytes()
     head = json.dumps(
         {
             "inputs": [
                 {
                     "name": "input",
-                    "shape": [ROWS, FEATURES],
+                    "shape": list(rows.shape),
                     "datatype": "FP32",
                     "parameters": {"binary_data_size": len(data)},
                 }
@@ -101,7 +103,7 @@ def _request(rows: np.ndarray) -> Request:  # type: ignore[type-arg]
     return Request(head + data, len(head))
 
 
-def _start(stack: ExitStack, name: str, folder: Path, module: str, *arguments: str) -> Server:
+def start(stack: ExitStack, name: str, folder: Path, module: str, *arguments: str) -> Server:
     port = free_port()
     environ = environment(PYTHONPATH=str(ROOT), HOMEOSTAT_SERVING_PORT=str(port))
     command = python("-m", module, *arguments)
@@ -111,7 +113,7 @@ def _start(stack: ExitStack, name: str, folder: Path, module: str, *arguments: s
     return Server(name, process, f"http://127.0.0.1:{port}")
 
 
-def _ask(server: Server, request: Request) -> bytes:
+def wait_for(server: Server, request: Request) -> bytes:
     """Once it answers. Raises SystemExit where it does not."""
     asked = urllib.request.Request(server.url + PATH, request.body, {LENGTH: str(request.head)})
     deadline = time.monotonic() + START_LIMIT

@@ -40,6 +40,30 @@ def traffic() -> list[Any]:
             stacked=True,
         ),
         chart(
+            "Rows by role",
+            "What the version was to the rows: the champion, a challenger on trial, a shadow whose "
+            "answers nobody gets, the previous one asked by name, a fallback for one that fails.",
+            "rowsps",
+            Query(rate("homeostat_role_rows_total", by="role"), "{{role}}"),
+        ),
+        chart(
+            "Fallbacks",
+            "Requests answered by another version, or with `serving.default_answer`, since the one "
+            "that should have fails; and rows that a shadow was not given.",
+            "cps",
+            Query(rate("homeostat_fallback_answers_total", by="by"), "by {{by}}"),
+            Query(rate("homeostat_shadow_dropped_rows_total"), "shadow rows dropped"),
+        ),
+        chart(
+            "Circuit breakers",
+            "Of each version in memory: 0 it is asked, 1 it is being tried, 2 it fails and is not "
+            "asked while others can answer.",
+            "none",
+            Query(
+                f"max by (version) ({of_model('homeostat_breaker_state')})", "version {{version}}"
+            ),
+        ),
+        chart(
             "Answers by class",
             "Answers a second by predicted class, the most frequent ones.",
             "cps",
@@ -63,6 +87,21 @@ def journal() -> list[Any]:
             "none",
             Query(mean("homeostat_batch_rows"), "mean"),
             Query(quantile(0.95, "homeostat_batch_rows"), "p95"),
+        ),
+        chart(
+            "Computed once",
+            "Requests found in the cache, not found there, and answered with what an equal request "
+            "of their batch was.",
+            "reqps",
+            Query(rate("homeostat_cache_hits_total"), "cached"),
+            Query(rate("homeostat_cache_misses_total"), "not cached"),
+            Query(rate("homeostat_coalesced_total"), "coalesced"),
+        ),
+        chart(
+            "Cache",
+            "Bytes of the cache in use, up to `serving.cache`.",
+            "bytes",
+            Query(f"sum({of_model('homeostat_cache_bytes')})", "in use"),
         ),
         chart(
             "Rows that wait",

@@ -42,6 +42,12 @@ def uuid7_batch(count: int) -> list[str]:
     ]
 
 
+def uuid7_series(count: int, milliseconds: int, random: bytes) -> list[str]:
+    """Ids of one moment, the same from the same `random`: ten bytes an id."""
+    head = f"{milliseconds & 0xFFFF_FFFF_FFFF:012x}"
+    return _all_at_once(f"{head[:8]}-{head[8:]}-7", random, count) if count else []
+
+
 def _all_at_once(head: str, random: bytes, count: int) -> list[str]:
     """Nine bytes of noise for each id, and two bits of a tenth for its variant."""
     noise = np.frombuffer(random, np.uint8).reshape(count, 10)

@@ -105,13 +105,14 @@ class ModelSpec:
 
     model: str
     version: str
-    runtime: str  # "torch" (an exported program) or "pyfunc" (anything else, in a worker process)
+    runtime: str  # "torch" (an exported program), "onnx", or "pyfunc" (else, in a worker process)
     task: Task
     features: tuple[Feature, ...]  # in the order the model takes them; a tensor's elements, flat
     tensor_shape: tuple[int, ...] | None = None  # shape of one row; None: named columns
     tensor_dtype: str = "float32"
     classes: tuple[str, ...] = ()  # names of the classes in the order of the probabilities
     embedding: str | None = None  # a module of the network whose output is the embedding
+    postprocessing: str = ""  # softmax, sigmoid or none; empty: as the outputs show
     image: ImageStep | None = None  # how an uploaded image becomes its tensor
     flavor: str = ""  # MLflow's flavor, for people
     run_id: str = ""  # MLflow's run

@@ -56,7 +56,53 @@ class ServingSettings:
     max_body: Annotated[Size, "largest request body"] = parse_size("8MB")
     max_batch_rows: Annotated[int, "rows the model gets at once"] = 1024
     max_queued_rows: Annotated[int, "rows that may wait; past it the answer is 503"] = 8192
-    threads: Annotated[int, "threads of one prediction (torch)"] = 1
+    batch_wait: Annotated[
+        timedelta, "how long a first request waits for others to share its batch (heavy models)"
+    ] = timedelta(0)
+    deadline: Annotated[
+        timedelta,
+        "a request that has waited longer is answered 504, unless its header `x-request-timeout` "
+        'says another number of seconds; "0s": it waits on',
+    ] = timedelta(0)
+    cache: Annotated[
+        Size | None, "memory for answers, by input and version; default: none is kept"
+    ] = None
+    coalesce: Annotated[
+        bool,
+        "equal requests of one batch are computed once (a model that answers on the event loop "
+        "computes them sooner than it compares them: there only with `cache`)",
+    ] = True
+    shadow_rows: Annotated[
+        int, "rows that may wait for a version in shadow; past it they are dropped"
+    ] = 1024
+    breaker_errors: Annotated[
+        int,
+        "so many failures of a version in a row, and others answer while they can: the version "
+        "before, or `default_answer`; 0: never",
+    ] = 5
+    breaker_share: Annotated[
+        float, "or failures above this share of the requests of ten seconds; 1: never"
+    ] = 0.5
+    breaker_rest: Annotated[
+        timedelta, "until one request tries a failing version again; doubled while it fails"
+    ] = timedelta(seconds=5)
+    default_answer: Annotated[
+        str | None,
+        'JSON value that every row is answered with when no version can: `\'"circle"\'`, `"0.5"`',
+    ] = None
+    threads: Annotated[int, "threads of one prediction (torch, ONNX)"] = 1
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"],
+        "where models of torch and ONNX compute; auto: on the GPU where torch finds one",
+    ] = "auto"
+    precision: Annotated[
+        Literal["float32", "bf16"],
+        "of a torch network's matrix products and convolutions; bf16 is faster on a GPU, and less "
+        "exact: 3 digits",
+    ] = "float32"
+    gpu_memory: Annotated[
+        float, "share of the GPU's memory that one process may take; it is enforced"
+    ] = 0.9
     drain: Annotated[timedelta, "longest wait for open requests at SIGTERM"] = timedelta(seconds=20)
     arrive_within: Annotated[timedelta, "longest time a request may take to come in"] = timedelta(
         seconds=60

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from datetime import timedelta
@@ -44,7 +45,12 @@ NUMBERS = {
     "serving.grpc_port": _PORT,
     "serving.max_batch_rows": _COUNT,
     "serving.max_queued_rows": _COUNT,
+    "serving.cache": _COUNT,
+    "serving.shadow_rows": _COUNT,
+    "serving.breaker_errors": Bounds(0),
+    "serving.breaker_share": _SHARE,
     "serving.threads": _COUNT,
+    "serving.gpu_memory": Bounds(0, 1, above=True),
     "journal.commit_bytes": _COUNT,
     "journal.memory": _COUNT,
     "journal.spool": _COUNT,
@@ -75,6 +81,7 @@ NUMBERS = {
 # The other durations may be zero, which says: at once.
 POSITIVE_DURATIONS = (
     "serving.poll",
+    "serving.breaker_rest",
     "journal.commit_every",
     "journal.upkeep_every",
     "monitor.every",
@@ -112,6 +119,7 @@ def require_files(settings: Settings) -> None:
 def _check_together(settings: Settings, file: Path) -> None:
     monitor, gate = settings.monitor, settings.gate
     _check_journal(settings, file)
+    _check_default_answer(settings, file)
     if monitor.window < monitor.every:
         message = "shorter than monitor.every: rows in between would never be checked"
         raise _error(file, "monitor.window", message)
@@ -127,6 +135,26 @@ def _check_together(settings: Settings, file: Path) -> None:
     if not settings.model.name.replace("-", "").replace("_", "").replace(".", "").isalnum():
         message = 'letters, digits, ".", "-" and "_" only: it names folders and metrics'
         raise _error(file, "model.name", message)
+
+
+def _check_default_answer(settings: Settings, file: Path) -> None:
+    text, regression = settings.serving.default_answer, settings.model.task is Task.REGRESSION
+    if text is None:
+        return
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if regression and not (number and math.isfinite(value)):
+        message = f'a number in quotes, such as "0.5", not {text}'
+    elif not regression and not isinstance(value, str):
+        message = f"""a class in JSON, such as '"circle"', not {text}"""
+    elif not regression and settings.model.classes and value not in settings.model.classes:
+        message = f"one of model.classes ({', '.join(settings.model.classes)}), not {value}"
+    else:
+        return
+    raise _error(file, "serving.default_answer", message)
 
 
 def _check_journal(settings: Settings, file: Path) -> None:

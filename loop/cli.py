@@ -28,6 +28,7 @@ COMMANDS = {
     "rollback": ("rollback", "Go back to the version that served before."),
     "pause": ("pause", "Stop acting; go on checking and telling."),
     "resume": ("resume", "Act again."),
+    "score": ("score", "Score the rows of a file, a folder or a table."),
     "labels": ("labels", "Labels of predictions: import files, see what is still missing."),
     "journal": ("journal", "The prediction log: size, upkeep, export, forgetting."),
     "backup": ("backup", "Back up and restore all that the platform keeps."),

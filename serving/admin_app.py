@@ -233,6 +233,20 @@ def _about(model: ServedModel) -> dict[str, Any]:
         "queued_rows": model.queued_rows,
         "serving": _about_version(model.current),
         "previous": _about_version(model.previous),
+        "trial": _about_trial(model),
+    }
+
+
+def _about_trial(model: ServedModel) -> dict[str, Any] | None:
+    trial = model.rollout.trial if model.rollout else None
+    if trial is None:
+        return None
+    return {
+        "kind": trial.kind,
+        "share": trial.share,
+        "problem": model.trial_problem,
+        "version": trial.version.version,
+        "loaded": _about_version(model.trial),
     }
 
 

@@ -18,10 +18,11 @@ from homeostat.identifiers import uuid7_batch
 from homeostat.journal.encoding.batch import PredictionBatch
 from homeostat.model_runtime.contract import Batch, LoadedModel, Outputs
 from homeostat.records import FeatureKind
-from serving.forms import Form, Piece, Written
+from serving.forms import Piece, Written
 from serving.measuring import Measuring
 from serving.pace import Pace
 from serving.parsing import Rows
+from serving.routing import Role
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,16 @@ class Journalling(Protocol):
     def append(self, batch: PredictionBatch, wait: float = 0.0) -> None: ...
 
 
+class Said(Protocol):
+    """What a model said to requests before, so that it need not be asked again."""
+
+    def known(self, requests: Sequence[Rows]) -> Outputs | None:
+        """Of all of them, one after the other, or None."""
+        ...
+
+    def learn(self, requests: Sequence[Rows], outputs: Outputs) -> None: ...
+
+
 class Answer(msgspec.Struct, omit_defaults=True):
     model: msgspec.Raw
     version: msgspec.Raw
@@ -43,6 +54,7 @@ class Answer(msgspec.Struct, omit_defaults=True):
     predictions: Sequence[str] | Sequence[float]
     probabilities: Sequence[Sequence[float]] | None = None
     classes: msgspec.Raw | None = None
+    fallback: bool = False  # by another version than the one it should be, which fails
 
 
 class Answering:
@@ -80,20 +92,26 @@ class Answering:
         self._classes_raw = msgspec.Raw(_encode(classes)) if classes else None
 
     def answer(
-        self, requests: Sequence[Rows], wait: float = 0.0, *, logged: bool = True
+        self,
+        requests: Sequence[Rows],
+        wait: float = 0.0,
+        *,
+        logged: bool = True,
+        said: Said | None = None,
     ) -> list[Result]:
-        """One result a request, in order. A request that fails does not fail its neighbours.
+        """One result a request, in order; they are all of one role. A request that fails does not
+        fail its neighbours.
 
         `wait`: how many seconds the calling thread may be held up until the journal has room. Not
-        `logged`, rows are counted as dropped.
+        `logged`, rows are counted as dropped. `said`: see Said.
         """
         try:
-            return list(self._answer_together(requests, wait, logged))
+            return list(self._answer_together(requests, wait, logged, said))
         except JournalUnavailable as error:
             return [error] * len(requests)
         except Exception as error:
             if len(requests) > 1:
-                each = [self.answer([request], logged=logged) for request in requests]
+                each = [self.answer([request], logged=logged, said=said) for request in requests]
                 return list(chain.from_iterable(each))
             if isinstance(error, InputError):  # of the journal: rows that it cannot write down
                 return [error]
@@ -101,19 +119,28 @@ class Answering:
                 log.exception("version %s failed", self._model.spec.version)
             return [ModelError(f"version {self._model.spec.version} did not answer: {error}")]
 
-    def _answer_together(self, requests: Sequence[Rows], wait: float, logged: bool) -> list[Result]:
-        started = time.perf_counter()
+    def _answer_together(
+        self, requests: Sequence[Rows], wait: float, logged: bool, said: Said | None
+    ) -> list[Result]:
         rows = requests[0] if len(requests) == 1 else join(requests)
-        with self._predicting:
-            outputs = self._predict(rows)
-        check_finite(outputs)
-        seconds = time.perf_counter() - started
+        outputs = said.known(requests) if said is not None else None
+        seconds = None
+        if outputs is None:
+            started = time.perf_counter()
+            with self._predicting:
+                outputs = self._predict(rows)
+            check_finite(outputs)
+            seconds = time.perf_counter() - started
         ids = _ids(requests, rows.count)
         if logged:
             self._log(rows, ids, outputs, seconds, wait)
         else:
             self._measuring.unlogged(rows.count)
-        self._measuring.batch(self._model.spec.version, rows.count, seconds, outputs.predictions)
+        self._measuring.batch(
+            self._model.spec.version, rows.count, seconds, outputs.predictions, rows.role
+        )
+        if said is not None and seconds is not None:
+            said.learn(requests, outputs)
         return self._encoded(requests, ids, outputs)
 
     def _predict(self, rows: Rows) -> Outputs:
@@ -131,12 +158,18 @@ class Answering:
         )
 
     def _log(
-        self, rows: Rows, ids: Sequence[str], outputs: Outputs, seconds: float, wait: float
+        self,
+        rows: Rows,
+        ids: Sequence[str],
+        outputs: Outputs,
+        seconds: float | None,
+        wait: float,
     ) -> None:
         batch = PredictionBatch(
             ids=ids,
             time_us=self._now_us(),
             version=self._model.spec.version,
+            role=rows.role,
             features=self._names,
             matrix=rows.matrix,
             tensor=self._tensor,
@@ -146,7 +179,8 @@ class Answering:
             predictions=outputs.predictions,
             probabilities=outputs.probabilities,
             embedding=outputs.embedding,
-            latency_us=int(seconds * 1e6),
+            cached=seconds is None,
+            latency_us=int((seconds or 0.0) * 1e6),
         )
         try:
             with self._pace:
@@ -169,11 +203,12 @@ class Answering:
         predictions = outputs.predictions
         probabilities: list[list[float]] | None = None
         answers: list[Result] = []
+        fallback = requests[0].role == Role.FALLBACK
         start = 0
         for request in requests:
             end = start + request.count
             if request.form is not None:
-                answers.append(self._written(request.form, slice(start, end), ids, outputs))
+                answers.append(self._written(request, slice(start, end), ids, outputs))
                 start = end
                 continue
             if probabilities is None and outputs.probabilities is not None:
@@ -187,13 +222,16 @@ class Answering:
                         predictions[start:end],
                         probabilities and probabilities[start:end],
                         self._classes_raw,
+                        fallback,
                     )
                 )
             )
             start = end
         return answers
 
-    def _written(self, form: Form, part: slice, ids: Sequence[str], outputs: Outputs) -> Result:
+    def _written(self, request: Rows, part: slice, ids: Sequence[str], outputs: Outputs) -> Result:
+        form = request.form
+        assert form is not None
         spec, probabilities, embedding = self._model.spec, outputs.probabilities, outputs.embedding
         piece = Piece(
             spec.model,
@@ -203,6 +241,7 @@ class Answering:
             outputs.predictions[part],
             None if probabilities is None else probabilities[part],
             None if embedding is None else embedding[part],
+            request.role == Role.FALLBACK,
         )
         try:
             return form(piece)
@@ -226,12 +265,12 @@ def join(requests: Sequence[Rows]) -> Rows:
     first, keys = requests[0], _keys(requests)
     if first.matrix is not None:
         matrix = np.concatenate([request.matrix for request in requests])
-        return Rows(count, None, matrix, None, keys)
+        return Rows(count, None, matrix, None, keys, None, first.role)
     columns: Mapping[str, Sequence[Any]] = {
         name: [value for request in requests for value in (request.columns or {})[name]]
         for name in first.columns or {}
     }
-    return Rows(count, None, None, columns, keys)
+    return Rows(count, None, None, columns, keys, None, first.role)
 
 
 def part_of(rows: Rows, start: int, end: int) -> Batch:

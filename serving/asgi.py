@@ -39,8 +39,10 @@ def doors_of(models: Mapping[str, ServedModel]) -> dict[str, Door]:
 
 
 def door_of_version(path: str, models: Mapping[str, ServedModel]) -> Door | None:
-    """/v2/models/NAME/versions/VERSION/infer: versions come and go."""
+    """/models/NAME/versions/VERSION/predict, and the protocol's: versions come and go."""
     match path.split("/"):
+        case ["", "models", name, "versions", version, "predict"] if name in models:
+            return PredictDoor(models[name], version)
         case ["", "v2", "models", name, "versions", version, "infer"] if name in models:
             return InferDoor(models[name], version)
     return None

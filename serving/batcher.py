@@ -1,7 +1,8 @@
 """Requests that arrive together are answered together: one call of the model for all of them.
 
-There is no timer: what has arrived within one turn of the event loop forms a batch, so that nobody
-waits on an idle server, and a slow model finds all that came while it was busy. What finds no room
+There is no timer unless the settings ask for one: what has arrived within one turn of the event
+loop forms a batch, so that nobody waits on an idle server, and a slow model finds all that came
+while it was busy. Where more waits than fits a batch, callers take turns. What finds no room
 in the prediction log waits here, in its place in the queue, and is tried again from a thread. So is
 everything for a while after the log's disk was slow, since the event loop may wait for no disk.
 """
@@ -18,12 +19,15 @@ from typing import Protocol
 
 import msgspec
 
-from homeostat.errors import HomeostatError, JournalUnavailable
+from homeostat.errors import HomeostatError, JournalUnavailable, ModelError
 from serving.answering import Result
+from serving.asked import Asked
 from serving.forms import Written
+from serving.health import Health
 from serving.pace import SLOW, Pace
 from serving.parsing import Rows
-from serving.problem import Overloaded, TooLarge
+from serving.problem import Overdue, Overloaded, TooLarge
+from serving.turns import Turns
 
 PAUSE = 0.05  # seconds between two tries of what the journal does not take
 CALM = 10.0  # seconds without a slow append, until one is made on the event loop again
@@ -43,6 +47,15 @@ class Waiting(msgspec.Struct):
     rows: Rows
     future: asyncio.Future[Written]
     until: float = math.inf  # when it has waited for the journal long enough, if it has to
+    asked: Asked | None = None
+
+    @property
+    def caller(self) -> str:
+        return self.asked.caller if self.asked else ""
+
+    @property
+    def count(self) -> int:
+        return self.rows.count
 
 
 class Batcher:
@@ -50,7 +63,8 @@ class Batcher:
 
     A queue belongs to a version, so an answer never mixes two. `patience` is how many seconds a
     request waits for a journal that has no room for its rows, or hangs, before it is told so; or,
-    where it `may_drop` rows, before it is answered without being logged.
+    where it `may_drop` rows, before it is answered without being logged. `gather` is how many
+    seconds the first request of a batch waits for others, on a model that is idle.
     """
 
     def __init__(
@@ -64,6 +78,8 @@ class Batcher:
         patience: float,
         may_drop: bool,
         loop: asyncio.AbstractEventLoop,
+        health: Health,
+        gather: float = 0.0,
     ) -> None:
         self._answer = answer
         self._pace = pace
@@ -73,6 +89,11 @@ class Batcher:
         self._patience = patience
         self._may_drop = may_drop
         self._loop = loop
+        self._health = health
+        self._gather = gather
+        self._gathering: asyncio.TimerHandle | None = None
+        self._special = 0  # of those that wait: not simply the next in line
+        self._turns: Turns | None = None  # while more waits than fits a batch
         self._aside = ThreadPoolExecutor(1, "unlogged")  # beside a thread that the disk holds up
         self._thread = ThreadPoolExecutor(1, "model")  # starts none before it is used
         self._pending: deque[Waiting] = deque()
@@ -84,7 +105,7 @@ class Batcher:
         self._idle.set()
         self.waiting_rows = 0
 
-    def submit(self, rows: Rows) -> asyncio.Future[Written]:
+    def submit(self, rows: Rows, asked: Asked | None = None) -> asyncio.Future[Written]:
         """The encoded answer, later. Raises Overloaded or TooLarge at once."""
         if rows.count > self._max_queued_rows:
             raise TooLarge(
@@ -97,6 +118,9 @@ class Batcher:
             raise Overloaded(f"{self.waiting_rows} rows wait for {what} already; try again")
         future: asyncio.Future[Written] = self._loop.create_future()
         waiting = Waiting(rows, future)
+        if asked is not None:
+            waiting.asked = asked
+            self._special += 1
         if self._no_room:
             waiting.until = self._loop.time() + self._patience
         self._pending.append(waiting)
@@ -104,6 +128,13 @@ class Batcher:
         if not self._busy:
             self._busy = True
             self._idle.clear()
+            if self._gather:
+                self._gathering = self._loop.call_later(self._gather, self._turn)
+            else:
+                self._loop.call_soon(self._turn)
+        if self._gathering is not None and self.waiting_rows >= self._max_batch_rows:
+            self._gathering.cancel()
+            self._gathering = None
             self._loop.call_soon(self._turn)
         return future
 
@@ -117,7 +148,11 @@ class Batcher:
         self._aside.shutdown(wait=False)
 
     def _turn(self) -> None:
-        batch = self._take()
+        self._gathering = None
+        batch = self._take_specially() if self._special else self._take()
+        if not batch:  # all of them were overdue
+            self._go_on()
+            return
         requests = [waiting.rows for waiting in batch]
         slow = self._loop.time() < self._slow_until
         if not (self._blocking or self._no_room or slow):
@@ -138,7 +173,9 @@ class Batcher:
                 waiting.until = min(waiting.until, now + self._patience)
             while pending and pending[0].until <= now:
                 if self._may_drop:
-                    self._answer_aside(self._take(until=now))
+                    taken = self._take(until=now)
+                    for role in {waiting.rows.role for waiting in taken}:
+                        self._answer_aside([each for each in taken if each.rows.role == role])
                 else:
                     self._settle(
                         pending.popleft(),
@@ -171,6 +208,28 @@ class Batcher:
             batch.append(pending.popleft())
         return batch
 
+    def _take_specially(self) -> list[Waiting]:
+        """Without those whose time is over; callers in turn if not all fit; of one role."""
+        pending, now = self._pending, self._loop.time()
+        late = [each for each in pending if each.asked and each.asked.until <= now]
+        if late:
+            self._keep_but(late)
+            for waiting in late:
+                self._settle(waiting, Overdue("its time was over before the model was free"))
+        if self.waiting_rows <= self._max_batch_rows:
+            self._turns = None
+            batch = list(self._pending)
+        else:
+            self._turns = self._turns or Turns()
+            batch = self._turns.next(self._pending, self._max_batch_rows)
+        batch = [each for each in batch if each.rows.role == batch[0].rows.role]
+        self._keep_but(batch)
+        return batch
+
+    def _keep_but(self, taken: Sequence[Waiting]) -> None:
+        gone = {id(each) for each in taken}
+        self._pending = deque(each for each in self._pending if id(each) not in gone)
+
     def _finish(self, batch: Sequence[Waiting], results: Sequence[Result]) -> None:
         if self._watcher is not None:
             self._watcher.cancel()
@@ -178,14 +237,19 @@ class Batcher:
             self._slow_until = self._loop.time() + CALM
         refused: JournalUnavailable | None = None
         held: list[Waiting] = []
+        answered = failed = 0
         for waiting, result in zip(batch, results, strict=True):
             if not isinstance(result, HomeostatError):
+                answered += 1
                 self._settle(waiting, result)
             elif self._patience and isinstance(result, JournalUnavailable):
                 held.append(waiting)
                 refused = result
             else:
+                failed += isinstance(result, ModelError)
                 self._settle(waiting, result)
+        if failed or not self._health.well:
+            self._health.told(answered, failed)
         if refused is not None:
             self._hold(held, refused)
             return
@@ -194,6 +258,9 @@ class Batcher:
 
     def _hold(self, held: Sequence[Waiting], refused: JournalUnavailable) -> None:
         """Let what the journal refused wait for the next try, unless its time is over by then."""
+        if self._special:  # taken out of their order
+            self._pending = deque(sorted((*held, *self._pending), key=lambda each: each.until))
+            held = ()
         pending, now = self._pending, self._loop.time()
         pause = PAUSE if self._no_room else 0.0  # the first try of a thread comes at once
         pending.extendleft(reversed(held))
@@ -207,6 +274,8 @@ class Batcher:
 
     def _settle(self, waiting: Waiting, result: Result) -> None:
         self.waiting_rows -= waiting.rows.count
+        if waiting.asked is not None:
+            self._special -= 1
         if waiting.future.done():  # its caller is gone
             return
         if isinstance(result, HomeostatError):

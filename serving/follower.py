@@ -1,7 +1,8 @@
 """Follow the rollout record: fetch, verify, load and warm up what it names, then swap it in.
 
 The record is a small file; nothing else has to be there. A version that cannot be had, is not
-what its digest says or does not load never serves: the one before goes on.
+what its digest says or does not load never serves: the one before goes on. A version on trial comes
+after the champion, and whatever is wrong with it is nothing to the champion.
 """
 
 from __future__ import annotations
@@ -48,17 +49,34 @@ class _Seen:
     size: int
 
 
+class _Tries:
+    """When to try again what failed."""
+
+    def __init__(self) -> None:
+        self.fetch_anew = False  # the cache holds the version, but not as it was recorded
+        self.due_at = 0.0
+        self.wait = FIRST_RETRY
+
+    def due(self) -> bool:
+        return time.monotonic() >= self.due_at
+
+    def failed(self, error: Exception) -> float:
+        """The seconds until the next."""
+        wait, self.wait = self.wait, min(self.wait * 2, LONGEST_RETRY)
+        self.fetch_anew = isinstance(error, IntegrityError)
+        self.due_at = time.monotonic() + wait
+        return wait
+
+
 class Follower:
-    """Keeps one model on the version its rollout record names."""
+    """Keeps one model on the versions its rollout record names."""
 
     def __init__(self, model: ServedModel) -> None:
         self._model = model
         self._settings = model.settings
         self._seen: _Seen | None = None
         self._rollout: Rollout | None = None
-        self._retry_at = 0.0
-        self._retry_in = FIRST_RETRY
-        self._harmed = False  # the cache holds the version, but not as it was recorded
+        self._champion, self._trial = _Tries(), _Tries()
 
     async def follow(self) -> None:
         """Until cancelled; no error ends it."""
@@ -72,35 +90,53 @@ class Follower:
     async def step(self) -> None:
         """Look once, and do what follows."""
         if self._look():
-            self._retry_at, self._retry_in = 0.0, FIRST_RETRY
-        rollout, model = self._rollout, self._model
+            self._champion, self._trial = _Tries(), _Tries()
+        rollout = self._rollout
         if rollout is None:
             return
-        current = model.current
+        await self._follow_champion(rollout)
+        if self._model.rollout == rollout:
+            await self._follow_trial(rollout)
+
+    async def _follow_champion(self, rollout: Rollout) -> None:
+        model, current = self._model, self._model.current
         if current is not None and current.ref == rollout.champion:
-            if model.epoch != rollout.epoch or model.problem:
+            if model.rollout != rollout or model.problem:
                 model.swap(current, rollout)
             return
-        if time.monotonic() < self._retry_at:
+        if not self._champion.due():
             return
-        await self._bring(rollout)
-
-    async def _bring(self, rollout: Rollout) -> None:
-        ref, model = rollout.champion, self._model
         try:
-            version = model.held(ref)
-            if version is None:
-                await self._make_present(ref)
-                started = time.perf_counter()
-                loaded = await asyncio.to_thread(load_verified, self._settings, ref)
-                version = self._wrap(ref, loaded, time.perf_counter() - started)
+            version = await self._brought(rollout.champion, self._champion)
             model.swap(version, rollout)
             await asyncio.to_thread(tell_misfit, self._settings, version)
         except (HomeostatError, OSError) as error:
-            self._put_off(ref, error)
+            model.failed(self._put_off(rollout.champion, error, self._champion))
         except Exception as error:  # a version must not be able to end the follower
-            log.exception("%s: version %s failed unexpectedly", model.name, ref.version)
-            self._put_off(ref, error)
+            log.exception("%s: version %s failed", model.name, rollout.champion.version)
+            model.failed(self._put_off(rollout.champion, error, self._champion))
+
+    async def _follow_trial(self, rollout: Rollout) -> None:
+        model, trial = self._model, rollout.trial
+        if trial is None or model.trial is not None or not self._trial.due():
+            return
+        try:
+            model.try_out(await self._brought(trial.version, self._trial))
+        except (HomeostatError, OSError) as error:
+            model.trial_failed(self._put_off(trial.version, error, self._trial))
+        except Exception as error:
+            log.exception("%s: version %s failed", model.name, trial.version.version)
+            model.trial_failed(self._put_off(trial.version, error, self._trial))
+
+    async def _brought(self, ref: VersionRef, tries: _Tries) -> Version:
+        """In memory, warmed up."""
+        version = self._model.held(ref)
+        if version is not None:
+            return version
+        await self._make_present(ref, tries)
+        started = time.perf_counter()
+        loaded = await asyncio.to_thread(load_verified, self._settings, ref)
+        return self._wrap(ref, loaded, time.perf_counter() - started)
 
     def _wrap(self, ref: VersionRef, loaded: LoadedModel, seconds: float) -> Version:
         try:
@@ -131,7 +167,7 @@ class Follower:
         changed, self._rollout = rollout != self._rollout, rollout
         return changed
 
-    async def _make_present(self, ref: VersionRef) -> None:
+    async def _make_present(self, ref: VersionRef, tries: _Tries) -> None:
         """Fetch the version by a helper process unless the cache holds it.
 
         The helper leaves a sound entry as it is and replaces a harmed one.
@@ -139,29 +175,27 @@ class Follower:
         settings = self._settings
         entry = entry_path(settings.cache_path, settings.model.name, ref.version)
         try:
-            if not self._harmed:
+            if not tries.fetch_anew:
                 read_spec(entry)
                 return
         except (NotReady, IntegrityError):
             pass
-        self._harmed = False
+        tries.fetch_anew = False
         await fetch(settings, ref.version)
 
-    def _put_off(self, ref: VersionRef, error: Exception) -> None:
-        model = self._model
-        self._harmed = isinstance(error, IntegrityError)
-        model.failed(f"version {ref.version}: {error}")
+    def _put_off(self, ref: VersionRef, error: Exception, tries: _Tries) -> str:
+        """What the problem is."""
+        name, version = self._model.name, ref.version
         tail = getattr(error, "tail", "")
         log.error(
             "%s: version %s cannot serve, next try in %g s: %s%s",
-            model.name,
-            ref.version,
-            self._retry_in,
+            name,
+            version,
+            tries.failed(error),
             error,
             f"\n{tail}" if tail else "",
         )
-        self._retry_at = time.monotonic() + self._retry_in
-        self._retry_in = min(self._retry_in * 2, LONGEST_RETRY)
+        return f"version {version}: {error}"
 
 
 def tell_misfit(settings: Settings, version: Version) -> None:

@@ -24,6 +24,7 @@ class Piece(msgspec.Struct):
     predictions: Sequence[str] | Sequence[float]
     probabilities: NDArray[np.float32] | None
     embedding: NDArray[np.float32] | None
+    fallback: bool = False  # by another version than the one it should be, which fails
 
 
 class Reply(msgspec.Struct):

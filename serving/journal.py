@@ -10,8 +10,8 @@ from homeostat.identifiers import uuid7
 from homeostat.jobs import write_atomically
 from homeostat.journal.delta.model_log import of_model
 from homeostat.journal.delta.store import DeltaStore
-from homeostat.journal.encoding.hash_key import read_hash_key
-from homeostat.journal.encoding.recording import KEY, Recording
+from homeostat.journal.encoding.recording import KEY
+from homeostat.journal.encoding.recording_settings import recording_of
 from homeostat.journal.reading import acceptance
 from homeostat.journal.spooling.limits import Limits
 from homeostat.journal.writer import JournalWriter
@@ -35,13 +35,7 @@ def journal_writer(settings: Settings, environ: Mapping[str, str]) -> JournalWri
         limits=Limits(
             memory=int(journal.memory), spool=int(journal.spool), when_full=journal.when_full
         ),
-        recording=Recording(
-            sample=journal.sample,
-            inputs=journal.inputs,
-            redact=frozenset(journal.redact),
-            hash=frozenset(journal.hash),
-            hash_key=read_hash_key(settings, environ) or b"",
-        ),
+        recording=recording_of(settings, environ),
     )
 
 

@@ -11,7 +11,9 @@ from prometheus_client import Counter
 
 from homeostat.journal.writer import SpoolLevel
 from homeostat.metrics import Instruments
+from serving.routing import Role
 from serving.tallies import Spread, Total, Totals
+from serving.version_counts import VersionCounts
 
 MOST_CLASSES = 50  # further ones are counted together, so that a metric cannot grow without end
 OTHER = "(other)"
@@ -48,16 +50,27 @@ class Measuring:
             Spread(instruments.histogram(f"homeostat_{name}", model=model))
             for name in ("request_seconds", "compute_seconds", "batch_rows")
         ]
+        self.versions = VersionCounts(instruments, model)
         self._labels = counter("labels")
         self._errors = counter("version_errors")
         self._journal = {field: Total(counter(f"journal_{field}")) for field in JOURNAL_TOTALS}
 
     def batch(
-        self, version: str, rows: int, seconds: float, predictions: Sequence[str] | Sequence[float]
+        self,
+        version: str,
+        rows: int,
+        seconds: float | None,
+        predictions: Sequence[str] | Sequence[float],
+        role: str,
     ) -> None:
+        """`seconds`: None where the model was not asked."""
         with self._counting:
-            self._compute_seconds.observe(seconds)
-            self._batch_rows.observe(rows)
+            self.versions.rows(version, role, rows)
+            if role == Role.SHADOW:  # nobody got these
+                return
+            if seconds is not None:
+                self._compute_seconds.observe(seconds)
+                self._batch_rows.observe(rows)
             self._rows.add(version, rows)
             if self._by_class is not None:
                 for said, count in Tally(predictions).items():
@@ -99,6 +112,7 @@ class Measuring:
         gauge("homeostat_journal_waiting_rows", model=self._model).set(level.waiting)
         gauge("homeostat_journal_spool_bytes", model=self._model).set(level.spool_bytes)
         gauge("homeostat_journal_memory_bytes", model=self._model).set(level.memory_bytes)
+        self.versions.refresh()
         age = (now - level.oldest).total_seconds() if level.oldest else 0.0
         gauge("homeostat_journal_lag_seconds", model=self._model).set(max(0.0, age))
         for field, total in self._journal.items():

@@ -35,6 +35,7 @@ class Rows(msgspec.Struct):
     columns: Mapping[str, Sequence[Any]] | None = None
     keys: list[str | None] | None = None
     form: Form | None = None  # how the answer is written; None: in the server's own JSON
+    role: str = "champion"  # of the version that answers, see routing.Role
 
 
 class _Unfit(Exception):

@@ -4,37 +4,56 @@ from __future__ import annotations
 
 import asyncio
 from time import perf_counter
-from typing import Any
 
-from homeostat.auth import Scope
-from serving.body import authorization, check_length
+from homeostat.errors import NotReady
+from serving.asked import Asked, asked_of
+from serving.dispatch import dispatch
 from serving.door import Headers, Refusal
 from serving.forms import Written
 from serving.images import is_image
+from serving.parsing import Rows
 from serving.problem import problem_of
 from serving.served_model import ServedModel
+from serving.version import Version, alike
 
 
 class PredictDoor:
     """See door.Door."""
 
-    def __init__(self, model: ServedModel) -> None:
+    def __init__(self, model: ServedModel, version: str | None = None) -> None:
+        """Without a version the rollout says which."""
         self._model = model
+        self._version = version
         self._measuring = model.measuring
+        self._deadline = model.settings.serving.deadline.total_seconds()
         self.limit = int(model.settings.serving.max_body)
 
-    def admit(self, headers: Headers) -> None:
-        keys = self._model.keys
-        if keys:
-            keys.allow(authorization(headers), Scope.PREDICT)
-        check_length(headers, self.limit)
+    def admit(self, headers: Headers) -> Asked | None:
+        return asked_of(headers, self._model.keys, self.limit, self._deadline)
 
-    def answer(self, body: bytes, _told: Any) -> asyncio.Future[Written]:
-        model = self._model
-        version = model.current or model.ready()
+    def answer(self, body: bytes, told: Asked | None) -> asyncio.Future[Written]:
+        version = self._model.plain
         if body[:1] != b"{" and is_image(body):
-            return version.images.later(body, version.batcher.submit)
-        return version.batcher.submit(version.reader.read(body))
+            return self._answer_image(body, told)
+        if version is None or self._version is not None:
+            return dispatch(
+                self._model, lambda version: version.reader.read(body), told, self._version
+            )
+        return version.batcher.submit(version.reader.read(body), told)
+
+    def _answer_image(self, body: bytes, told: Asked | None) -> asyncio.Future[Written]:
+        model, name = self._model, self._version
+        version = model.ready() if name is None else model.named(name)[0]
+
+        def submit(rows: Rows) -> asyncio.Future[Written]:
+            def read(serving: Version) -> Rows:
+                if not alike(version.model.spec, serving.model.spec):
+                    raise NotReady("another version serves by now, with another input; try again")
+                return rows
+
+            return dispatch(model, read, told, name)
+
+        return version.images.later(body, submit)
 
     def answered(self, started: float) -> None:
         self._measuring.answered(perf_counter() - started)

@@ -39,6 +39,13 @@ class Overloaded(Refused):
         super().__init__(message, status=503, retry_after=RETRY_AFTER)
 
 
+class Overdue(Refused):
+    """The caller's time, or that of the settings, was over before its turn came."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, status=504)
+
+
 class TooLarge(Refused):
     """The body, or its number of rows, is more than the settings allow."""
 

@@ -1,43 +1,31 @@
-"""The model that serves: its version now, the one before kept ready, and the swap between them."""
+"""The model that serves: its version now, the one before kept ready, one on trial beside them, and
+the swap between them."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from homeostat.auth import Keyring
 from homeostat.errors import NotReady
 from homeostat.journal.writer import JournalWriter
 from homeostat.model_runtime.contract import LoadedModel
-from homeostat.records import Rollout, VersionRef
+from homeostat.records import Rollout, TrialKind, VersionRef
 from homeostat.settings import Settings
-from serving.answering import Answering
-from serving.batcher import Batcher
-from serving.images import ImageReader
+from serving.circuit import Phase
+from serving.default_answer import DEFAULT, DefaultAnswer
 from serving.journal import unknown_names
 from serving.measuring import Measuring
-from serving.open_inference.reader import InferReader
-from serving.pace import Pace
-from serving.parsing import RowReader
+from serving.memory import Memory
+from serving.problem import Refused
+from serving.routing import Role
+from serving.shadow import Shadow
+from serving.version import Assembly, Version, alike
+
+__all__ = ["ServedModel", "Version"]
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Version:
-    """One version in memory, with all that is its own."""
-
-    ref: VersionRef
-    model: LoadedModel
-    reader: RowReader
-    v2: InferReader
-    images: ImageReader
-    batcher: Batcher
-    load_seconds: float
-    since: datetime
 
 
 class ServedModel:
@@ -57,12 +45,31 @@ class ServedModel:
         self.keys = keys
         self.journal = journal
         self.measuring = measuring
+        cache = settings.serving.cache
+        self.memory = measuring.versions.memory = Memory(int(cache)) if cache else None
+        self.rollout: Rollout | None = None  # what is being served
         self.current: Version | None = None
         self.previous: Version | None = None
-        self.epoch = 0
+        self.trial: Version | None = None
+        self.shadow: Shadow | None = None  # of the version on trial, where it is one
+        self.default: Version | None = None  # not a version, but what is said without one
+        self.plain: Version | None = None  # the one that all requests go to, if it is so simple
         self.problem: str | None = None  # why the rollout's version does not serve
-        self._now_us = now_us
+        self.trial_problem: str | None = None
+        self._assembly = Assembly(
+            settings, journal, measuring, self.memory, now_us, self._find_plain
+        )
         self._closing: set[asyncio.Task[None]] = set()
+
+    @property
+    def epoch(self) -> int:
+        return self.rollout.epoch if self.rollout else 0
+
+    @property
+    def versions(self) -> list[Version]:
+        """Those in memory."""
+        held = (self.current, self.previous, self.trial)
+        return list({id(each): each for each in held if each is not None}.values())
 
     def ready(self) -> Version:
         """The version that serves; raises NotReady."""
@@ -73,56 +80,41 @@ class ServedModel:
 
     def held(self, ref: VersionRef) -> Version | None:
         """The version, if it is in memory."""
-        for version in (self.current, self.previous):
-            if version is not None and version.ref == ref:
-                return version
-        return None
+        return next((each for each in self.versions if each.ref == ref), None)
+
+    def named(self, name: str) -> tuple[Version, Role]:
+        """The version of that name, and what it is; raises NotReady, Refused (404)."""
+        self.ready()
+        roles = (
+            (self.current, Role.CHAMPION),
+            (self.trial, Role.CHALLENGER),
+            (self.previous, Role.PREVIOUS),
+        )
+        for version, role in roles:
+            if version is not None and version.ref.version == name:
+                return version, role
+        there = ", ".join(each.ref.version for each in self.versions)
+        raise Refused(
+            f"version {name[:40]} of {self.name} is not in memory; there is {there}", status=404
+        )
 
     def wrap(self, ref: VersionRef, model: LoadedModel, load_seconds: float) -> Version:
         """A loaded model with a queue and a reader of its own, ready to be swapped in."""
-        serving, journal = self.settings.serving, self.settings.journal
-        if unknown := unknown_names(journal, model.spec.names):
+        if unknown := unknown_names(self.settings.journal, model.spec.names):
             log.error("%s: version %s: %s", self.name, ref.version, unknown)
-        must_log, pace = journal.when_full == "block", Pace()
-        answering = Answering(
-            model,
-            self.journal,
-            self.measuring,
-            pace,
-            must_log=must_log,
-            max_batch_rows=serving.max_batch_rows,
-            now_us=self._now_us,
-        )
-        batcher = Batcher(
-            answering.answer,
-            pace,
-            # fsync would hold up the event loop
-            blocking=model.blocking or journal.durability == "sync",
-            max_batch_rows=serving.max_batch_rows,
-            max_queued_rows=serving.max_queued_rows,
-            patience=journal.block_for.total_seconds(),
-            may_drop=not must_log,
-            loop=asyncio.get_running_loop(),
-        )
-        return Version(
-            ref=ref,
-            model=model,
-            reader=RowReader(model.spec),
-            v2=InferReader(model.spec),
-            images=ImageReader(model.spec),
-            batcher=batcher,
-            load_seconds=load_seconds,
-            since=datetime.fromtimestamp(self._now_us() / 1e6, UTC),
-        )
+        return self._assembly.version(ref, model, load_seconds)
 
     def swap(self, version: Version, rollout: Rollout) -> None:
         """New requests go to `version` from here on; those that wait are the old one's still."""
-        old, self.epoch, self.problem = self.current, rollout.epoch, None
-        if old is not version:
-            leaving = self.previous
-            self.current, self.previous = version, old
-            if leaving is not None and leaving is not version:
-                self._close_later(leaving)
+        old, self.problem, self.rollout = self.current, None, rollout
+        trial = self.trial
+        if trial is not None and (rollout.trial is None or rollout.trial.version != trial.ref):
+            trial = None
+        if old is version:
+            self._place(version, self.previous, trial)
+        else:
+            self._place(version, old, trial)
+            self._make_default(version)
             log.info(
                 "%s: version %s serves%s (epoch %d)",
                 self.name,
@@ -132,27 +124,99 @@ class ServedModel:
             )
         self.measuring.serves(version.ref.version, rollout.epoch, version.load_seconds)
 
+    def try_out(self, version: Version) -> None:
+        """Beside the champion, as the rollout says."""
+        assert self.rollout is not None
+        assert self.rollout.trial is not None
+        trial = self.rollout.trial
+        self._place(self.ready(), self.previous, version)
+        self.trial_problem = None
+        if not alike(self.ready().model.spec, version.model.spec):
+            self.trial_problem = (
+                f"version {trial.version.version} takes or gives something else than the champion: "
+                "it is asked by name alone"
+            )
+            log.error("%s: %s", self.name, self.trial_problem)
+        log.info(
+            "%s: version %s is on trial (%s, share %g)",
+            self.name,
+            trial.version.version,
+            trial.kind,
+            trial.share,
+        )
+
     def failed(self, problem: str) -> None:
         self.problem = problem
         self.measuring.version_failed()
 
+    def trial_failed(self, problem: str) -> None:
+        self.trial_problem = problem
+        self.measuring.version_failed()
+
     async def close(self) -> None:
         """Answer what waits, then give the memory back."""
-        for version in (self.current, self.previous):
-            if version is not None:
-                self._close_later(version)
-        self.current = self.previous = None
+        self._place(None, None, None)
+        if self.default is not None:
+            self._close_later(self.default)
+        self.default = None
         await asyncio.gather(*self._closing)
 
     @property
     def queued_rows(self) -> int:
-        versions = (self.current, self.previous)
-        return sum(version.batcher.waiting_rows for version in versions if version is not None)
+        return sum(version.batcher.waiting_rows for version in self.versions)
+
+    def _place(
+        self, current: Version | None, previous: Version | None, trial: Version | None
+    ) -> None:
+        """Who is what; whoever is nothing any more leaves."""
+        before = self.versions
+        if trial is not self.trial:
+            self.trial_problem = None
+        self.current, self.previous, self.trial = current, previous, trial
+        self._find_shadow()
+        self._find_plain()
+        staying = self.versions
+        for version in before:
+            if version not in staying:
+                self.measuring.versions.gone(version.ref.version)
+                self._close_later(version)
+
+    def _find_shadow(self) -> None:
+        if self.shadow is not None:
+            self.shadow.close()
+            self.shadow = None
+        trial = self.rollout.trial if self.rollout else None
+        if self.trial is None or trial is None or trial.kind is not TrialKind.SHADOW:
+            return
+        self.shadow = Shadow(
+            self.trial.mirror,
+            limit=self.settings.serving.shadow_rows,
+            busy=lambda: self.queued_rows > 0,
+            dropped=self.measuring.versions.shadow_dropped,
+            loop=asyncio.get_running_loop(),
+        )
+
+    def _find_plain(self) -> None:
+        current = self.current
+        simple = current is not None and self.trial is None and current.health.phase is Phase.CLOSED
+        self.plain = current if simple else None
+
+    def _make_default(self, version: Version) -> None:
+        """For the rows that this version takes."""
+        text, old = self.settings.serving.default_answer, self.default
+        if text is None:
+            return
+        ref = VersionRef(version=DEFAULT, digest="")
+        self.default = self._assembly.version(ref, DefaultAnswer(version.model.spec, text), 0.0)
+        self.measuring.versions.gone(DEFAULT)
+        if old is not None:
+            self._close_later(old)
 
     def _close_later(self, version: Version) -> None:
         async def close() -> None:
-            await version.batcher.close()
-            await asyncio.to_thread(version.model.close)
+            await version.close()
+            if self.memory is not None and self.held(version.ref) is None:
+                self.memory.forget(version.ref.version)
 
         task = asyncio.ensure_future(close())
         self._closing.add(task)

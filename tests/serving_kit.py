@@ -18,7 +18,7 @@ import httpx
 import torch
 
 from homeostat.jobs import write_atomically
-from homeostat.records import Feature, ModelSpec, Rollout, Task, VersionRef, to_json
+from homeostat.records import Feature, ModelSpec, Rollout, Task, Trial, VersionRef, to_json
 from homeostat.registry.cache import SPEC_FILE, digest_of, entry_path, hash_files, model_folder
 from homeostat.settings import Settings, load
 
@@ -83,12 +83,18 @@ def add_version(
     return VersionRef(version=str(version), digest=digest_of(spec))
 
 
-def publish(settings: Settings, champion: VersionRef, epoch: int) -> None:
+def publish(
+    settings: Settings, champion: VersionRef, epoch: int, trial: Trial | None = None
+) -> None:
     """Say who serves from now on, as the loop does."""
     path = settings.rollout_path
     path.parent.mkdir(parents=True, exist_ok=True)
     rollout = Rollout(
-        model=settings.model.name, epoch=epoch, champion=champion, created_at=datetime.now(UTC)
+        model=settings.model.name,
+        epoch=epoch,
+        champion=champion,
+        trial=trial,
+        created_at=datetime.now(UTC),
     )
     write_atomically(path, to_json(rollout))
 

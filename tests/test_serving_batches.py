@@ -1,108 +1,36 @@
-"""What happens to requests that share a batch when something in it goes wrong."""
+"""What happens to requests that share a batch when something in it goes wrong, and who is next."""
 
 from __future__ import annotations
 
 import asyncio
-import json
+from collections import Counter, deque
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
-import torch
-from prometheus_client import CollectorRegistry
-from serving_kit import CLASSES
+from hypothesis import given
+from hypothesis import strategies as st
+from words_kit import WORDS, Answers, Served, answered, load_words
 
-from homeostat.auth import Keyring
-from homeostat.errors import HomeostatError, JournalUnavailable, ModelError
-from homeostat.metrics import Instruments
+from homeostat.errors import JournalUnavailable, ModelError
 from homeostat.model_runtime.contract import LoadedModel
-from homeostat.model_runtime.loading import load as load_model
-from homeostat.records import Feature, ModelSpec, Task, VersionRef
-from homeostat.registry.cache import model_folder
-from homeostat.settings import load
-from serving.journal import journal_writer
-from serving.measuring import Measuring
-from serving.problem import Overloaded, TooLarge
-from serving.served_model import ServedModel, Version
-
-WORDS = 10
-
-
-class Fragile(torch.nn.Module):
-    """Fails as a whole on a word it does not know; answers "not a number" to the last one."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.words = torch.nn.Embedding(WORDS, len(CLASSES))
-        with torch.no_grad():
-            self.words.weight[WORDS - 1] = torch.nan
-
-    def forward(self, rows: torch.Tensor) -> torch.Tensor:
-        return self.words(rows).sum(1)
+from serving.asked import Asked, seconds_of
+from serving.problem import Overdue, Overloaded, Refused, TooLarge
+from serving.turns import Turns
 
 
 @pytest.fixture(scope="module")
 def fragile(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
-    entry = tmp_path_factory.mktemp("cache") / "1"
-    path = model_folder(entry) / "data" / "model.pt2"
-    path.parent.mkdir(parents=True)
-    program = torch.export.export(
-        Fragile().eval(),
-        (torch.zeros(3, 2, dtype=torch.int64),),
-        dynamic_shapes=({0: torch.export.Dim("rows")},),
-    )
-    torch.export.save(program, path)
-    spec = ModelSpec(
-        model="words",
-        version="1",
-        runtime="torch",
-        task=Task.CLASSIFICATION,
-        features=tuple(Feature(name=name, integer=True) for name in ("first", "second")),
-        tensor_shape=(2,),
-        tensor_dtype="int64",
-    )
-    return load_model(entry, spec, embedding=None, classes=CLASSES, threads=1)
+    return load_words(tmp_path_factory.mktemp("words"))
 
 
-def served(folder: Path, journal: str = "") -> ServedModel:
-    """`journal`: lines of that section of its settings."""
-    (folder / "homeostat.toml").write_text(
-        f'[model]\nname = "words"\n[journal]\ncommit_every = "1h"\n{journal}\n'
-        "[serving]\nmax_batch_rows = 4\nmax_queued_rows = 20\n"
-    )
-    settings = load(folder, {})
-    return ServedModel(
-        settings=settings,
-        keys=Keyring(),
-        journal=journal_writer(settings, {}),
-        measuring=Measuring(Instruments("server", CollectorRegistry()), "words", classes=True),
-        now_us=lambda: 1_700_000_000_000_000,
-    )
+def answers_of(served: Served, loaded: LoadedModel, requests: Sequence[list[list[int]]]) -> Answers:
+    async def work() -> Answers:
+        served.serve(loaded)
+        return await served.ask(*requests)
 
-
-Answers = list[dict | HomeostatError]
-
-
-async def ask(version: Version, requests: Sequence[list[list[int]]]) -> Answers:
-    """All within one turn of the event loop, so that they share batches."""
-    futures = []
-    for rows in requests:
-        body = json.dumps({"rows": rows}).encode()
-        futures.append(version.batcher.submit(version.reader.read(body)))
-    answers = await asyncio.gather(*futures, return_exceptions=True)
-    await version.batcher.drained()
-    return [json.loads(answer) if isinstance(answer, bytes) else answer for answer in answers]
-
-
-def answers_of(
-    model: ServedModel, loaded: LoadedModel, requests: Sequence[list[list[int]]]
-) -> Answers:
-    async def run() -> Answers:
-        version = model.wrap(VersionRef(version="1", digest="0"), loaded, 0.0)
-        return await ask(version, requests)
-
-    return asyncio.run(run())
+    return served.run(work)
 
 
 @pytest.mark.parametrize("durability", ["spool", "sync"])  # sync: in the model's own thread
@@ -110,50 +38,48 @@ def test_a_row_the_model_fails_on_fails_its_caller_alone(
     tmp_path: Path, fragile: LoadedModel, durability: str
 ) -> None:
     """The neighbours in the batch are answered and logged, the failed rows are not."""
-    model = served(tmp_path, f'durability = "{durability}"')
-    model.journal.start()
+    served = Served(tmp_path, f'durability = "{durability}"')
     good, unknown, not_a_number = [[1, 2]], [[1, WORDS + 5]], [[1, WORDS - 1]]
-    answers = answers_of(model, fragile, [good, unknown, good, not_a_number, good])
+    answers = answers_of(served, fragile, [good, unknown, good, not_a_number, good])
     kinds = [type(answer) for answer in answers]
     assert kinds == [dict, ModelError, dict, ModelError, dict]
-    assert model.journal.level().received == 3
-    model.journal.close()
+    assert served.model.journal.level().received == 3
 
 
 def test_answers_keep_their_callers_across_batches(tmp_path: Path, fragile: LoadedModel) -> None:
     """Requests of different sizes, one of them larger than a batch."""
-    model = served(tmp_path)
-    model.journal.start()
+    served = Served(tmp_path)
     requests = [[[i % 9, j % 9] for j in range(size)] for i, size in enumerate((1, 3, 2, 9, 1, 4))]
-    together = answers_of(model, fragile, requests)
-    alone = [answers_of(model, fragile, [rows])[0] for rows in requests]
-    for joint, single in zip(together, alone, strict=True):
+
+    async def work() -> tuple[Answers, Answers]:
+        served.serve(fragile)
+        together = await served.ask(*requests)
+        return together, [(await served.ask(rows))[0] for rows in requests]
+
+    for joint, single in zip(*served.run(work), strict=True):
         assert isinstance(joint, dict)
         assert isinstance(single, dict)
         assert joint["predictions"] == single["predictions"]
-    assert model.journal.level().received == 2 * 20
-    model.journal.close()
+    assert served.model.journal.level().received == 2 * 20
 
 
 def test_what_cannot_wait_is_told_at_once(tmp_path: Path, fragile: LoadedModel) -> None:
     """Past the limit callers are sent away; afterwards there is room again."""
-    model = served(tmp_path)
-    model.journal.start()
+    served = Served(tmp_path)
 
-    async def run() -> None:
-        version = model.wrap(VersionRef(version="1", digest="0"), fragile, 0.0)
+    async def work() -> None:
+        served.serve(fragile)
         full = [[[1, 1]] * 10, [[1, 1]] * 10]
-        waiting = asyncio.ensure_future(ask(version, full))
+        waiting = asyncio.ensure_future(served.ask(*full))
         await asyncio.sleep(0)
         with pytest.raises(Overloaded):
-            await ask(version, [[[1, 1]]])
+            await served.ask([[1, 1]])
         with pytest.raises(TooLarge):
-            await ask(version, [[[1, 1]] * 21])
+            await served.ask([[1, 1]] * 21)
         assert all(isinstance(answer, dict) for answer in await waiting)
-        assert all(isinstance(answer, dict) for answer in await ask(version, full))
+        assert all(isinstance(answer, dict) for answer in await served.ask(*full))
 
-    asyncio.run(run())
-    model.journal.close()
+    served.run(work)
 
 
 @pytest.mark.parametrize(("when_full", "kind"), [("block", JournalUnavailable), ("drop", dict)])
@@ -161,7 +87,111 @@ def test_an_answer_that_cannot_be_logged(
     tmp_path: Path, fragile: LoadedModel, when_full: str, kind: type
 ) -> None:
     """Goes out only where the settings let rows be lost."""
-    model = served(tmp_path, f'when_full = "{when_full}"\nblock_for = "100ms"')
-    # its journal was never started: it takes nothing
-    answers = answers_of(model, fragile, [[[1, 2]], [[3, 4]]])
+    served = Served(tmp_path, f'when_full = "{when_full}"\nblock_for = "100ms"')
+
+    async def work() -> Answers:
+        served.serve(fragile)
+        return await served.ask([[1, 2]], [[3, 4]])
+
+    answers = asyncio.run(work())  # its journal was never started: it takes nothing
     assert [type(answer) for answer in answers] == [kind, kind]
+
+
+def test_what_is_overdue_is_told_so_and_never_computed(
+    tmp_path: Path, fragile: LoadedModel
+) -> None:
+    """Its neighbours are answered."""
+    served = Served(tmp_path)
+
+    async def work() -> Answers:
+        served.serve(fragile)
+        now = asyncio.get_running_loop().time()
+        told = [served.submit([[1, 2]], Asked(until=now + more)) for more in (60, 0, -1, 60)]
+        return await answered([*told, served.submit([[1, 2]])])
+
+    answers = served.run(work)
+    assert [type(answer) for answer in answers] == [dict, Overdue, Overdue, dict, dict]
+    assert [answer.status for answer in answers if isinstance(answer, Overdue)] == [504, 504]
+    assert served.count("homeostat_role_rows_total") == 3
+    assert served.model.journal.level().received == 3
+
+
+@pytest.mark.parametrize("text", [b"", b"soon", b"0", b"-1", b"nan", b"inf", b"1e9"])
+def test_a_time_that_is_none_is_refused(text: bytes) -> None:
+    """And not taken for none."""
+    with pytest.raises(Refused, match="x-request-timeout is a number of seconds") as refused:
+        seconds_of(text)
+    assert refused.value.status == 400
+
+
+def test_a_caller_with_many_rows_keeps_nobody_from_a_few(
+    tmp_path: Path, fragile: LoadedModel
+) -> None:
+    """Who comes last with one row is in the next batch, and every answer is its caller's own."""
+    served = Served(tmp_path)
+    order: list[str] = []
+
+    async def work() -> Answers:
+        served.serve(fragile)
+        told = []
+        for place, name in enumerate("a" * 18 + "b" + "c"):
+            future = served.submit([[place % 9, 1]], Asked(name))
+            future.add_done_callback(lambda _, name=name: order.append(name))
+            told.append(future)
+        return await answered(told)
+
+    answers = served.run(work)
+    assert sorted(order[:4]) == ["a", "a", "b", "c"]
+    assert all(isinstance(answer, dict) for answer in answers)
+    assert served.model.journal.level().received == 20
+
+
+def test_a_batch_grows_for_as_long_as_the_settings_say(
+    tmp_path: Path, fragile: LoadedModel
+) -> None:
+    """And goes as soon as it is full; without a wait each of these would be alone."""
+    served = Served(tmp_path, serving='batch_wait = "1h"')
+
+    async def work() -> Answers:
+        served.serve(fragile)
+        told = []
+        for _ in range(4):
+            told.append(served.submit([[1, 2]]))
+            await asyncio.sleep(0.001)
+        return await answered(told)
+
+    assert [type(answer) for answer in served.run(work)] == [dict] * 4
+    assert served.count("homeostat_batch_rows_count") == 1
+
+
+class Line(NamedTuple):
+    caller: str
+    count: int
+    number: int
+
+
+lines = st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 12)), min_size=1, max_size=60)
+
+
+@given(lines, st.integers(1, 10))
+def test_everybody_gets_their_turn(given_lines: list[tuple[str, int]], most: int) -> None:
+    """Nobody is lost or doubled; batches are as large as they may be; a caller's own order holds;
+    and while two callers wait, neither gets more than a batch and a request ahead of the other."""
+    waiting = deque(Line(*each, number) for number, each in enumerate(given_lines))
+    turns, had, taken = Turns(), Counter[str](), []
+    largest = max(count for _, count in given_lines)
+    while waiting:
+        batch = turns.next(waiting, most)
+        assert batch
+        assert len(batch) == 1 or sum(each.count for each in batch) <= most
+        for each in batch:
+            waiting.remove(each)
+            had[each.caller] += each.count
+        taken += batch
+        still = {each.caller for each in waiting}
+        ahead = [had[one] - had[other] for one in still for other in still]
+        assert max(ahead, default=0) <= most + largest
+    assert sorted(each.number for each in taken) == list(range(len(given_lines)))
+    for caller in "abc":
+        own = [each.number for each in taken if each.caller == caller]
+        assert own == sorted(own)

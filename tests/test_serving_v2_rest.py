@@ -78,6 +78,18 @@ def check(result: triton.InferResult, version: int = 2, rows: np.ndarray = ROWS)
     assert result.get_response()["model_version"] == str(version)
 
 
+def check_by_hand(http: httpx.Client, rows: np.ndarray) -> None:
+    """For threads: the client's own are green ones, and may not be shared."""
+    tensor = {"name": "input", "datatype": "FP32", "shape": list(rows.shape)}
+    sent = {"inputs": [{**tensor, "data": rows.ravel().tolist()}]}
+    outputs = http.post(INFER, json=sent).raise_for_status().json()["outputs"]
+    data = {each["name"]: each["data"] for each in outputs}
+    classes, probabilities = NETWORKS[2].expected(rows.reshape(len(rows), 4).tolist())
+    assert data["prediction"] == classes
+    found = np.array(data["probabilities"]).reshape(len(rows), -1)
+    assert found == pytest.approx(np.array(probabilities), abs=1e-5)
+
+
 @pytest.mark.parametrize("inputs_binary", [True, False])
 @pytest.mark.parametrize("outputs", [None, True, False])
 def test_a_client_gets_its_predictions(
@@ -98,7 +110,7 @@ def test_a_version_may_be_named_while_it_is_in_memory(client: triton.InferenceSe
         check(client.infer(MODEL, [given()], model_version=str(version)), version)
         assert client.is_model_ready(MODEL, str(version))
     with pytest.raises(
-        InferenceServerException, match=r"version 3 .* not in memory.* 1, 2"
+        InferenceServerException, match=r"version 3 .* not in memory; there is (1, 2|2, 1)$"
     ) as wrong:
         client.infer(MODEL, [given()], model_version="3")
     assert wrong.value.status() == "404"
@@ -127,9 +139,9 @@ def test_many_at_once_each_get_their_own(server: Server) -> None:
 
     def ask(number: int) -> None:
         rows = np.full((number % 5 + 1, 2, 2), number / 10, np.float32)
-        with triton.InferenceServerClient(urlsplit(server.url).netloc) as client:
+        with httpx.Client(base_url=server.url, timeout=60) as http:
             for _ in range(5):
-                check(client.infer(MODEL, [given(rows)]), 2, rows)
+                check_by_hand(http, rows)
                 answer = server.predict(rows.reshape(-1, 4).tolist()).json()
                 _, expected = NETWORKS[2].expected(rows.reshape(-1, 4).tolist())
                 assert np.array(answer["probabilities"]) == pytest.approx(
@@ -261,9 +273,9 @@ def test_damaged_requests_harm_nobody_else(server: Server) -> None:
             }
 
     def rightly(_: int) -> None:
-        with triton.InferenceServerClient(urlsplit(server.url).netloc) as client:
+        with httpx.Client(base_url=server.url, timeout=60) as http:
             for _ in range(50):
-                check(client.infer(MODEL, [given()]))
+                check_by_hand(http, ROWS)
 
     with ThreadPoolExecutor(6) as threads:
         right = threads.map(rightly, range(2))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -20,9 +23,12 @@ from serving_kit import (
     running,
 )
 
-from homeostat.records import VersionRef
+from homeostat.records import Trial, TrialKind, VersionRef
 from homeostat.registry.cache import entry_path, model_folder
 from homeostat.settings import Settings
+from homeostat.state.store import open_state
+from retrain.promotion import promote
+from retrain.publish import publish as publish_record
 
 PROJECT = """
 [serving]
@@ -191,6 +197,106 @@ def test_an_unreadable_record_changes_nothing(
     project.rollout_path.write_text(text)
     server.wait_for(lambda: server.log.read_text().count("cannot be read") > told)
     assert server.predict(ROWS).json()["version"] == "1"
+
+
+@pytest.mark.usefixtures("on_version_1")
+def test_a_canary_comes_beside_the_champion_and_goes(
+    server: Server, project: Settings, versions: dict[int, VersionRef], epochs: Iterator[int]
+) -> None:
+    """The same key gets the same version; more get it with a greater share; with the end of the
+    trial all are the champion's, and no request fails meanwhile."""
+    people = [f"user {number}" for number in range(40)]
+
+    def told() -> dict[str, str]:
+        return {key: server.predict(ROWS[:1], keys=[key]).json()["version"] for key in people}
+
+    def on_trial(share: float) -> dict[str, str]:
+        trial = Trial(version=versions[2], kind=TrialKind.CANARY, share=share)
+        publish(project, versions[1], epoch := next(epochs), trial)
+        server.wait_for(lambda: (server.about()["trial"] or {}).get("loaded"))
+        server.wait_for(lambda: server.about()["epoch"] == epoch)
+        return told()
+
+    with Callers(server.url) as callers:
+        few, again, many = on_trial(0.3), told(), on_trial(0.7)
+        publish(project, versions[1], next(epochs))
+        server.wait_for(lambda: server.about()["trial"] is None)
+        none = told()
+    assert few == again
+    assert {"1", "2"} == set(few.values())
+    assert {key for key in people if few[key] == "2"} < {key for key in people if many[key] == "2"}
+    assert set(none.values()) == {"1"}
+    assert callers.statuses.keys() == {200}
+    assert callers.wrong == []
+
+
+@pytest.mark.usefixtures("on_version_1")
+def test_a_version_is_asked_by_its_path(
+    server: Server, project: Settings, versions: dict[int, VersionRef], epochs: Iterator[int]
+) -> None:
+    """Blue-green by name: the one before stays, and answers whoever names it. Others are not
+    there, and the answer says which are."""
+    publish(project, versions[2], next(epochs))
+    server.wait_for_version(2)
+    for number in (1, 2):
+        path = f"/models/{MODEL}/versions/{number}/predict"
+        answer = server.http.post(path, json={"rows": ROWS})
+        assert answer.json()["version"] == str(number)
+        assert answer.json()["predictions"] == Network(number).expected(ROWS)[0]
+    gone = server.http.post(f"/models/{MODEL}/versions/7/predict", json={"rows": ROWS})
+    assert gone.status_code == 404
+    assert gone.json()["detail"].endswith("there is 2, 1")
+
+
+@pytest.mark.usefixtures("on_version_1")
+def test_a_trial_that_cannot_be_had_is_nothing_to_the_champion(
+    server: Server, project: Settings, versions: dict[int, VersionRef], epochs: Iterator[int]
+) -> None:
+    """It serves on, without a problem of its own; the trial's is told."""
+    missing = VersionRef(version="77", digest="0" * 64)
+    trial = Trial(version=missing, kind=TrialKind.AB, share=0.5)
+    publish(project, versions[3], next(epochs), trial)
+    server.wait_for_version(3)
+    server.wait_for(lambda: (server.about()["trial"] or {}).get("problem"))
+    about = server.about()
+    assert "version 77:" in about["trial"]["problem"]
+    assert about["trial"]["loaded"] is None
+    assert about["problem"] is None
+    assert {server.predict(ROWS).json()["version"] for _ in range(10)} == {"3"}
+
+
+def test_a_rollback_needs_neither_the_loop_nor_mlflow(tmp_path: Path) -> None:
+    """The command alone, with nothing else running: the version before, which is in memory, serves
+    again; no request fails."""
+    project = make_project(tmp_path / "project", PROJECT)
+    state = open_state(project.state_url)
+    for number in (1, 2):
+        with state.begin() as tx:
+            rollout = promote(
+                tx,
+                MODEL,
+                add_version(project, number),
+                run_id=None,
+                reason="it is better",
+                actor="ada",
+                now=datetime.now(UTC),
+            )
+        if number == 1:
+            publish_record(project.rollout_path, rollout)
+    with running(project.project) as server:
+        server.wait_for_version(1)
+        publish_record(project.rollout_path, rollout)
+        server.wait_for_version(2)
+        loaded = server.about()["previous"]
+        entry_path(project.cache_path, MODEL, "1").rename(tmp_path / "aside")
+        with Callers(server.url) as callers:
+            command = [sys.executable, "-m", "loop", "--project", str(project.project), "rollback"]
+            subprocess.run(command, check=True, capture_output=True)
+            server.wait_for_version(1)
+        assert callers.statuses.keys() == {200}
+        assert callers.wrong == []
+        assert server.about()["serving"]["since"] == loaded["since"]
+    state.close()
 
 
 def test_a_server_starts_from_its_cache_with_mlflow_away(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from homeostat.errors import JobError, TrainingError
@@ -79,6 +80,18 @@ RECORDS = [
 def test_a_record_comes_back_as_it_was(record: object) -> None:
     """Tuples, enums, times and what is nested in them."""
     assert from_json(to_json(record), type(record)) == record
+
+
+def test_a_record_of_before_there_were_trials_still_reads() -> None:
+    """And a share that is none is told when the record is read."""
+    old = (
+        '{"model":"shop","epoch":3,"champion":{"version":"7","digest":"d"},'
+        '"created_at":"2026-11-03T12:00:00Z"}'
+    )
+    assert from_json(old, Rollout).trial is None
+    wrong = old[:-1] + ',"trial":{"version":{"version":"8","digest":"d"},"kind":"ab","share":1.5}}'
+    with pytest.raises(msgspec.ValidationError, match=r"share .* not 1\.5"):
+        from_json(wrong, Rollout)
 
 
 @dataclass(frozen=True, kw_only=True)

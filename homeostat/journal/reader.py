@@ -68,15 +68,15 @@ class Journal:
         A tensor's features are told apart by their order, so name all of them; InputError where no
         tensor has as many elements.
 
-        Without `roles`, every role but "shadow": a shadow's rows share their ids with the
-        champion's. `where` is a slice: values allowed, by feature. `versions`, `roles` and `where`
-        come first: of the rows they leave, the newest with an id counts, and of several of one
-        moment the one with the greatest version, role, weight, recorded settings, then the greatest
-        by all else it holds, as text. With `limit`, the newest so many rows. Rows in quarantine are
-        left out unless asked for with `quarantined`. Where rows were logged at several rates
-        (journal.sample), those of higher rates are thinned, so that every row stands for equally
-        many; with `weights`, every row is there and `_weight` says how many it stands for. `label`
-        is the name of the labels joined.
+        Without `roles`, every role but "shadow" and "batch": a shadow's rows share their ids with
+        the champion's, a batch run's are no traffic. `where` is a slice: values allowed, by
+        feature. `versions`, `roles` and `where` come first: of the rows they leave, the newest with
+        an id counts, and of several of one moment the one with the greatest version, role, weight,
+        recorded settings, then the greatest by all else it holds, as text. With `limit`, the newest
+        so many rows. Rows in quarantine are left out unless asked for with `quarantined`. Where
+        rows were logged at several rates (journal.sample), those of higher rates are thinned, so
+        that every row stands for equally many; with `weights`, every row is there and `_weight`
+        says how many it stands for. `label` is the name of the labels joined.
 
         A row of which a feature was not written down (journal.inputs, redact, hash), or whose
         tensor has another number of elements, is left out, and `left_out` is told how many were:

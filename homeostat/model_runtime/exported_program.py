@@ -22,9 +22,9 @@ from torch.fx.graph import CodeGen
 from torch.utils import _pytree as pytree
 
 from homeostat.errors import ModelError
+from homeostat.model_runtime.gpu import moved
+from homeostat.model_runtime.output_names import OUTPUT_NAMES
 from homeostat.model_runtime.small_network import SmallNetwork, small_network
-
-_OUTPUT_NAMES = ("logits", "probabilities", "output", "outputs", "prediction", "predictions")
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,18 @@ class Program:
     small: SmallNetwork | None = None
 
 
-def open_program(path: Path, embedding: str | None, sample: torch.Tensor, where: str) -> Program:
-    """Load a pt2 file; `sample` is a batch of rows to check it with. Raises ModelError."""
+def open_program(
+    path: Path, embedding: str | None, sample: torch.Tensor, where: str, device: str = "cpu"
+) -> Program:
+    """Load a pt2 file; `sample` is a batch of rows on the device to check it with. Raises
+    ModelError."""
     with warnings.catch_warnings():
         # torch warns of its own use of a deprecated name whenever it copies a program.
         warnings.simplefilter("ignore", FutureWarning)
-        return _opened(torch.export.load(path), embedding, sample, where)
+        exported = torch.export.load(path)
+        if device != "cpu":
+            exported = moved(exported, device)
+        return _opened(exported, embedding, sample, where)
 
 
 def _opened(
@@ -54,14 +60,16 @@ def _opened(
     positions = _output_positions(exported)
     named = _named_output(positions, embedding)
     output = _main_output(positions, named, where)
+    small = small_network(flat) if sample.device.type == "cpu" else None
     if embedding is None or named is not None:
-        return Program(flat.forward, output, named, small_network(flat))
+        return Program(flat.forward, output, named, small)
     module, seen = _hooked(exported, embedding, sample, where)
     count = len(pytree.tree_leaves(positions))
     if _add_output(flat, embedding):
         found = flat.forward(sample)[count]
         if found.shape == seen.shape and torch.equal(found, seen):
-            return Program(flat.forward, output, count, small_network(flat))
+            small = small_network(flat) if sample.device.type == "cpu" else None
+            return Program(flat.forward, output, count, small)
         flat = _flat_module(exported)
     return Program(_interpreted(module, embedding), output, count)
 
@@ -113,7 +121,7 @@ def _main_output(positions: Any, embedding: int | None, where: str) -> int:
     if isinstance(positions, int):
         return positions
     if isinstance(positions, Mapping):
-        named = [positions[name] for name in _OUTPUT_NAMES if name in positions]
+        named = [positions[name] for name in OUTPUT_NAMES if name in positions]
         others = [found for found in positions.values() if found != embedding]
         candidates = named[:1] or others
     else:
@@ -122,7 +130,7 @@ def _main_output(positions: Any, embedding: int | None, where: str) -> int:
         return candidates[0]
     raise ModelError(
         f"{where} returns {positions}, and none of it is plainly the prediction; name that "
-        f'output "{_OUTPUT_NAMES[0]}"'
+        f'output "{OUTPUT_NAMES[0]}"'
     )
 
 

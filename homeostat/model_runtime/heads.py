@@ -13,6 +13,7 @@ from homeostat.records import Task
 
 # Sums of float16 probabilities over many classes are off by about this much.
 _SUM_TOLERANCE = 1e-2
+STEPS = ("softmax", "sigmoid", "none")  # names of post-processing that travel with a version
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +23,7 @@ class Head:
     task: Task
     classes: tuple[str, ...] = ()
     normalised: bool = False  # the outputs are probabilities already
+    sigmoid: bool = False  # each class by itself; else a softmax over all
 
     def read(self, raw: NDArray[Any]) -> tuple[list[str] | list[float], NDArray[np.float32] | None]:
         """Predictions and, for classification, probabilities of (rows, outputs)."""
@@ -40,13 +42,23 @@ class Head:
             return np.stack([1 - second, second], axis=1)
         if self.normalised:
             return scores
+        if self.sigmoid:
+            each: NDArray[np.float32] = np.reciprocal(1 + np.exp(-scores))
+            return each
         exponentials = np.exp(scores - scores.max(axis=1, keepdims=True))
         result: NDArray[np.float32] = exponentials / exponentials.sum(axis=1, keepdims=True)
         return result
 
 
-def head_for(task: Task, sample: NDArray[Any], classes: tuple[str, ...], where: str) -> Head:
-    """The head that fits a warm-up's outputs; ModelError when none does."""
+def head_for(
+    task: Task, sample: NDArray[Any], classes: tuple[str, ...], where: str, step: str = ""
+) -> Head:
+    """The head that fits a warm-up's outputs; ModelError when none does. `step` is how the version
+    says its outputs become probabilities; empty, the outputs themselves show it."""
+    if step and step not in STEPS:
+        raise ModelError(
+            f'{where} names the post-processing "{step}"; known are {", ".join(STEPS)}'
+        )
     width = 1 if sample.ndim == 1 else sample.shape[1]
     if sample.ndim > 2:
         raise ModelError(
@@ -54,6 +66,8 @@ def head_for(task: Task, sample: NDArray[Any], classes: tuple[str, ...], where: 
             "(regression) or one number a class is needed"
         )
     if task is Task.REGRESSION:
+        if step not in ("", "none"):
+            raise ModelError(f'{where} is a regression, and names the post-processing "{step}"')
         if width != 1:
             raise ModelError(
                 f"{where} gives {width} numbers a row, a regression model gives one; "
@@ -67,7 +81,12 @@ def head_for(task: Task, sample: NDArray[Any], classes: tuple[str, ...], where: 
             "correct [model] classes or the version's metadata"
         )
     names = classes or tuple(str(i) for i in range(count))
-    return Head(task=task, classes=names, normalised=_are_probabilities(sample, width))
+    if step == "softmax" and width == 1:
+        raise ModelError(
+            f'{where} gives one number a row, whose softmax is always 1: its step is "sigmoid"'
+        )
+    normalised = step == "none" if step else _are_probabilities(sample, width)
+    return Head(task=task, classes=names, normalised=normalised, sigmoid=step == "sigmoid")
 
 
 def _are_probabilities(sample: NDArray[Any], width: int) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from homeostat.errors import ModelError
 from homeostat.model_runtime.contract import LoadedModel
+from homeostat.model_runtime.placement import CPU, Placement
 from homeostat.records import ModelSpec
 from homeostat.registry.cache import model_folder
 
@@ -17,6 +18,7 @@ def load(
     embedding: str | None,
     classes: tuple[str, ...],
     threads: int,
+    placement: Placement = CPU,
 ) -> LoadedModel:
     """Load and warm up a version; raises ModelError saying what to do.
 
@@ -30,7 +32,25 @@ def load(
     if spec.runtime == "torch":
         from homeostat.model_runtime.torch_program import load_torch
 
-        return load_torch(folder, spec, embedding=embedding, classes=classes, threads=threads)
+        return load_torch(
+            folder,
+            spec,
+            embedding=embedding,
+            classes=classes,
+            threads=threads,
+            placement=placement,
+        )
+    if spec.runtime == "onnx":
+        from homeostat.model_runtime.onnx_program import load_onnx
+
+        return load_onnx(
+            folder,
+            spec,
+            embedding=embedding,
+            classes=classes,
+            threads=threads,
+            placement=placement,
+        )
     if spec.runtime == "pyfunc":
         from homeostat.model_runtime.pyfunc import load_pyfunc
 

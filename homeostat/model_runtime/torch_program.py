@@ -13,9 +13,11 @@ import torch
 from numpy.typing import NDArray
 
 from homeostat.errors import ModelError
+from homeostat.model_runtime import gpu, residency
 from homeostat.model_runtime.contract import Batch, Outputs
 from homeostat.model_runtime.exported_program import Program, open_program
 from homeostat.model_runtime.heads import Head, head_for
+from homeostat.model_runtime.placement import CPU, Placement
 from homeostat.model_runtime.small_network import agrees
 from homeostat.records import ModelSpec
 
@@ -39,12 +41,15 @@ class TorchModel:
         blocking: bool,
         least_rows: int,
         small_rows: int,
+        memory_bytes: int = 0,
     ) -> None:
         self.spec = spec
         self.blocking = blocking
         self._program = program
         self._head = head
         self._least_rows = least_rows
+        self.memory_bytes = memory_bytes  # of a GPU, about
+        self.on_gpu = memory_bytes > 0
         self.small_rows = small_rows  # up to so many rows NumPy is faster than torch
 
     def predict(self, batch: Batch) -> Outputs:
@@ -67,19 +72,32 @@ class TorchModel:
 
 
 def load_torch(
-    folder: Path, spec: ModelSpec, *, embedding: str | None, classes: tuple[str, ...], threads: int
+    folder: Path,
+    spec: ModelSpec,
+    *,
+    embedding: str | None,
+    classes: tuple[str, ...],
+    threads: int,
+    placement: Placement = CPU,
 ) -> TorchModel:
-    """Open and warm up; raises ModelError. Sets the number of threads of the whole process."""
+    """Open and warm up; raises ModelError. Sets the number of threads of the whole process, and
+    how much of a GPU's memory it may take."""
     torch.set_num_threads(max(1, threads))
+    placement = gpu.placed(placement)
     sample = _sample(spec, _WARM_UP_ROWS)
     where = _where(spec)
     try:
         with torch.inference_mode():
-            program = open_program(folder / FILE, embedding, sample, where)
+            program, memory = _placed(folder / FILE, embedding, sample, where, placement)
             raw, _ = _run(program, sample, 1)
             least_rows = _least_rows(program, sample, raw)
     except ModelError:
         raise
+    except torch.OutOfMemoryError as error:
+        raise ModelError(
+            f"{where} does not fit into the GPU's memory, of which this process may take "
+            f"{placement.memory:.0%} (serving.gpu_memory): {_line(error)}"
+        ) from error
     except Exception as error:  # whatever torch finds wrong with somebody's file
         raise ModelError(
             f"{where} cannot be loaded: {_line(error)}; it was logged by another version of "
@@ -87,17 +105,34 @@ def load_torch(
         ) from error
     if len(raw) != len(sample):
         raise ModelError(f"{where} gives {len(raw)} outputs for {len(sample)} rows")
-    head = head_for(spec.task, raw, classes, where)
+    head = head_for(spec.task, raw, classes, where, spec.postprocessing)
     spec = replace(spec, classes=head.classes, embedding=embedding)
-    blocking = _seconds(lambda: program.run(sample)) >= _BLOCKING_SECONDS
+    slow = _seconds(lambda: program.run(sample)) >= _BLOCKING_SECONDS
     return TorchModel(
         spec=spec,
         program=program,
         head=head,
-        blocking=blocking,
+        blocking=slow or placement.on_gpu,  # an event loop never waits for a GPU
         least_rows=least_rows,
         small_rows=_small_rows(program, sample),
+        memory_bytes=memory,
     )
+
+
+def _placed(
+    path: Path, embedding: str | None, sample: torch.Tensor, where: str, placement: Placement
+) -> tuple[Program, int]:
+    """The program, which takes rows and gives answers in the machine's memory wherever it
+    computes, and what it takes of a GPU's."""
+    gpu.limit_memory(placement)
+    device = placement.device
+    program = open_program(path, embedding, sample.to(device), where, device)
+    program = replace(program, run=gpu.ferried(program.run, placement))
+    if not placement.on_gpu:
+        return program, 0
+    peak = gpu.peak(lambda: program.run(sample))
+    rows = max(1, placement.batch_rows // len(sample))
+    return program, residency.needed(path.stat().st_size, peak * rows)
 
 
 def _run(

@@ -44,13 +44,14 @@ def spec_of(
     return ModelSpec(
         model=model,
         version=version,
-        runtime=_runtime(folder, logged),
+        runtime=_runtime(folder, logged, features),
         task=task,
         features=features,
         tensor_shape=shape,
         tensor_dtype=dtype,
         classes=_classes(metadata, where),
         embedding=metadata.get("embedding"),
+        postprocessing=_step(metadata, where),
         image=image_step(metadata, shape, dtype, where),
         flavor=_flavor(logged),
         run_id=logged.run_id or "",
@@ -116,9 +117,21 @@ def _classes(metadata: dict[str, Any], where: str) -> tuple[str, ...]:
     return tuple(canonical(name) for name in classes)
 
 
-def _runtime(folder: Path, logged: Model) -> str:
-    exported = "pytorch" in logged.flavors and (folder / "data" / "model.pt2").is_file()
-    return "torch" if exported else "pyfunc"
+def _step(metadata: dict[str, Any], where: str) -> str:
+    """How outputs become probabilities, by name; the runtime knows the names."""
+    step = metadata.get("postprocessing", "")
+    if not isinstance(step, str):
+        raise ModelError(f'{where}: the metadata "postprocessing" is a name, not {step!r}')
+    return step
+
+
+def _runtime(folder: Path, logged: Model, features: tuple[Feature, ...]) -> str:
+    if "pytorch" in logged.flavors and (folder / "data" / "model.pt2").is_file():
+        return "torch"
+    numbers = all(feature.kind is FeatureKind.NUMBER for feature in features)
+    if "onnx" in logged.flavors and (folder / "model.onnx").is_file() and numbers:
+        return "onnx"
+    return "pyfunc"
 
 
 def _flavor(logged: Model) -> str:

@@ -9,15 +9,16 @@ from time import perf_counter
 
 import msgspec
 
-from homeostat.auth import Scope
 from homeostat.errors import InputError
 from homeostat.records import ModelSpec
-from serving.body import authorization, check_length
+from serving.asked import Asked, asked_of
+from serving.dispatch import dispatch
 from serving.door import Headers, Refusal
 from serving.forms import Piece, Written
 from serving.mlflow_scoring.documents import from_csv, from_json
+from serving.parsing import Rows
 from serving.problem import Refused, problem_of
-from serving.served_model import ServedModel
+from serving.served_model import ServedModel, Version
 
 MAX_DIGITS = 19
 READERS: Mapping[str, Callable[[bytes, ModelSpec], bytes]] = {
@@ -43,23 +44,27 @@ class InvocationsDoor:
     def __init__(self, model: ServedModel) -> None:
         self._model = model
         self._measuring = model.measuring
+        self._deadline = model.settings.serving.deadline.total_seconds()
         self.limit = int(model.settings.serving.max_body)
 
-    def admit(self, headers: Headers) -> Read:
-        """How the body is read."""
-        headers = list(headers)
-        keys = self._model.keys
-        if keys:
-            keys.allow(authorization(headers), Scope.PREDICT)
-        check_length(headers, self.limit)
-        return _reader(next((value for name, value in headers if name == b"content-type"), b""))
+    def admit(self, headers: Headers) -> tuple[Read, Asked | None]:
+        """How the body is read, and who asks."""
+        asked = asked_of(headers, self._model.keys, self.limit, self._deadline)
+        kind = next((value for name, value in headers if name == b"content-type"), b"")
+        return _reader(kind), asked
 
-    def answer(self, body: bytes, told: Read) -> asyncio.Future[Written]:
-        model = self._model
-        version = model.current or model.ready()
-        rows = version.reader.read(told(body, version.model.spec))
-        rows.form = written
-        return version.batcher.submit(rows)
+    def answer(self, body: bytes, told: tuple[Read, Asked | None]) -> asyncio.Future[Written]:
+        brought, asked = told
+
+        def read(version: Version) -> Rows:
+            rows = version.reader.read(brought(body, version.model.spec))
+            rows.form = written
+            return rows
+
+        version = self._model.plain
+        if version is None:
+            return dispatch(self._model, read, asked)
+        return version.batcher.submit(read(version), asked)
 
     def answered(self, started: float) -> None:
         self._measuring.answered(perf_counter() - started)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from time import perf_counter
 from typing import Any
@@ -13,7 +15,9 @@ from google.protobuf.message import DecodeError
 
 from homeostat.auth import Scope
 from homeostat.errors import HomeostatError, InputError, NotReady
+from serving.asked import Asked
 from serving.body import too_large
+from serving.dispatch import dispatch
 from serving.open_inference import open_inference_pb2 as messages
 from serving.open_inference.grpc_messages import parse, read_rows
 from serving.open_inference.pages import (
@@ -35,6 +39,7 @@ CODES = {
     403: grpc.StatusCode.PERMISSION_DENIED,
     404: grpc.StatusCode.NOT_FOUND,
     413: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    504: grpc.StatusCode.DEADLINE_EXCEEDED,
     503: grpc.StatusCode.UNAVAILABLE,
 }
 
@@ -122,12 +127,15 @@ class Service:
                 raise NotReady("the server is going down")
             request = _parsed(body)
             model = model_of(self._models, request.model_name)
-            if model.keys:
-                model.keys.allow(_authorization(context), Scope.PREDICT)
+            caller = model.keys.allow(_authorization(context), Scope.PREDICT) or context.peer()
             _check_size(body, model)
             started = perf_counter()
-            version = named_version(model, request.model_version or None)
-            answer = await version.batcher.submit(read_rows(request, version.v2))
+            answer = await dispatch(
+                model,
+                lambda version: read_rows(request, version.v2),
+                Asked(caller, _until(context)),
+                request.model_version or None,
+            )
         except HomeostatError as error:
             await _abort(context, error, model)
             raise
@@ -146,6 +154,12 @@ async def _abort(context: Any, error: BaseException, model: ServedModel | None =
         model.measuring.refused(status)
     code = CODES.get(status, grpc.StatusCode.INTERNAL)
     await context.abort(code, problem_of(error).text())
+
+
+def _until(context: Any) -> float:
+    """Its caller's deadline, by the event loop's clock."""
+    left: float | None = context.time_remaining()
+    return math.inf if left is None else asyncio.get_running_loop().time() + left
 
 
 def _parsed(body: bytes) -> Any:

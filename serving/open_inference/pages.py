@@ -120,7 +120,7 @@ def about_version(model: ServedModel, version: Version) -> dict[str, Any]:
 
 def versions_of(model: ServedModel) -> list[str]:
     """Those in memory, the one that serves last."""
-    there = (model.previous, model.current)
+    there = (model.previous, model.trial, model.current)
     return [version.ref.version for version in there if version is not None]
 
 

@@ -8,9 +8,9 @@ from time import perf_counter
 
 import msgspec
 
-from homeostat.auth import Scope
 from homeostat.errors import InputError
-from serving.body import too_large
+from serving.asked import Asked, asked_of
+from serving.dispatch import dispatch
 from serving.door import Headers, Refusal
 from serving.forms import Written
 from serving.problem import Problem, Refused, problem_of
@@ -27,29 +27,28 @@ class InferDoor:
         self._model = model
         self._version = version
         self._measuring = model.measuring
+        self._deadline = model.settings.serving.deadline.total_seconds()
         self.limit = int(model.settings.serving.max_body)
 
-    def admit(self, headers: Headers) -> int | None:
-        """How long the JSON part is, where not all of it is."""
-        length, authorization, twice = None, None, 2 * self.limit
+    def admit(self, headers: Headers) -> tuple[int | None, Asked | None]:
+        """How long the JSON part is, where not all of it is; and who asks."""
+        length = None
         for name, value in headers:
             match name:
                 case b"inference-header-content-length":
                     length = _number(value)
-                case b"authorization":
-                    authorization = authorization or value.decode("latin-1")
-                case b"content-length" if value.isdigit() and int(value) > twice:
-                    raise too_large(self.limit)
                 case b"content-encoding" if value.lower() != b"identity":
                     raise Refused("send the body as it is, not compressed", status=415)
-        keys = self._model.keys
-        if keys:
-            keys.allow(authorization, Scope.PREDICT)
-        return length
+        return length, asked_of(headers, self._model.keys, self.limit, self._deadline)
 
-    def answer(self, body: bytes, told: int | None) -> asyncio.Future[Written]:
-        version = named_version(self._model, self._version)
-        return version.batcher.submit(version.v2.read(body, told))
+    def answer(self, body: bytes, told: tuple[int | None, Asked | None]) -> asyncio.Future[Written]:
+        length, asked = told
+        version = self._model.plain
+        if version is None or self._version is not None:
+            return dispatch(
+                self._model, lambda version: version.v2.read(body, length), asked, self._version
+            )
+        return version.batcher.submit(version.v2.read(body, length), asked)
 
     def answered(self, started: float) -> None:
         self._measuring.answered(perf_counter() - started)
@@ -62,17 +61,7 @@ class InferDoor:
 
 def named_version(model: ServedModel, version: str | None) -> Version:
     """The one that serves, or the one of that name; raises Refused (404), NotReady."""
-    current = model.current or model.ready()
-    if version is None or current.ref.version == version:
-        return current
-    previous = model.previous
-    if previous is not None and previous.ref.version == version:
-        return previous
-    there = [each.ref.version for each in (previous, current) if each is not None]
-    raise Refused(
-        f"version {version[:40]} of {model.name} is not in memory; there is {', '.join(there)}",
-        status=404,
-    )
+    return model.ready() if version is None else model.named(version)[0]
 
 
 def refusal_of(error: BaseException) -> Refusal:

@@ -17,6 +17,8 @@ from homeostat.journal.reading.recorded import other_width
 from homeostat.labels import LABEL, canonical
 
 SHADOW = "shadow"  # answers that nobody got, under the ids of those that somebody did
+BATCH = "batch"  # of `homeostat score`: no traffic, and no sign of how the world moves
+UNASKED = (SHADOW, BATCH)  # roles that are read where they are asked for
 SELECTING = ("prediction_id", "time", "version", "role", "weight", "recorded")
 VECTORS = (names.PROBABILITIES, names.EMBEDDING)
 MORE = {
@@ -49,7 +51,7 @@ class Asked(TypedDict, total=False):
 class Request:
     features: tuple[str, ...]
     versions: tuple[str, ...] = ()  # empty: every version
-    roles: tuple[str, ...] = ()  # empty: every role but shadow
+    roles: tuple[str, ...] = ()  # empty: every role but shadow and batch
     where: Mapping[str, Collection[Any]] = field(default_factory=dict)  # feature: allowed values
     more: tuple[str, ...] = ()  # of MORE, or LABEL_KNOWN, beside what every window has
     quarantined: bool = False
@@ -137,7 +139,7 @@ def request_of(features: Sequence[str], asked: Asked) -> Request:
 
 def _role_filter(roles: Sequence[str]) -> Any:
     role = pc.field("role")
-    return role.isin(list(roles)) if roles else (role != SHADOW) | role.is_null()
+    return role.isin(list(roles)) if roles else ~role.isin(list(UNASKED)) | role.is_null()
 
 
 def _pushed(schema: Any, feature: str, allowed: Collection[Any]) -> list[Any]:

@@ -1,0 +1,223 @@
+"""An ONNX model in this process, by ONNX Runtime."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from homeostat.errors import ModelError
+from homeostat.model_runtime.contract import Batch, Outputs
+from homeostat.model_runtime.heads import Head, head_for
+from homeostat.model_runtime.output_names import OUTPUT_NAMES
+from homeostat.model_runtime.placement import CPU, Placement
+from homeostat.records import ModelSpec
+
+FILE = Path("model.onnx")
+_WARM_UP_ROWS = 64
+_TRIES = 5
+_BLOCKING_SECONDS = 0.003  # as long as an event loop may wait
+_QUIET = 3  # errors only: what it finds odd about a model is no news to who serves it
+_CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+_TYPES = {
+    "tensor(float)": np.float32,
+    "tensor(double)": np.float64,
+    "tensor(float16)": np.float16,
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+    "tensor(int8)": np.int8,
+    "tensor(uint8)": np.uint8,
+    "tensor(bool)": np.bool_,
+}
+
+
+@dataclass(frozen=True)
+class _Program:
+    session: Any
+    input: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]  # of one row
+    outputs: tuple[str, ...]  # the prediction's, then the embedding's where one is asked for
+
+    def run(self, rows: NDArray[Any]) -> list[NDArray[Any]]:
+        array = np.ascontiguousarray(rows, self.dtype).reshape(len(rows), *self.shape)
+        found: list[NDArray[Any]] = self.session.run(list(self.outputs), {self.input: array})
+        return found
+
+
+class OnnxModel:
+    """See contract.LoadedModel."""
+
+    def __init__(self, *, spec: ModelSpec, program: _Program, head: Head, blocking: bool) -> None:
+        self.spec = spec
+        self.blocking = blocking
+        self._program = program
+        self._head = head
+
+    def predict(self, batch: Batch) -> Outputs:
+        try:
+            found = self._program.run(_matrix(self.spec, batch))
+        except Exception as error:  # ONNX Runtime has error classes of its own, without a base
+            raise ModelError(
+                f"{_where(self.spec)} failed on {batch.rows} rows: {_line(error)}"
+            ) from error
+        predictions, probabilities = self._head.read(found[0])
+        embedding = found[1].astype(np.float32, copy=False) if len(found) > 1 else None
+        return Outputs(predictions, probabilities, embedding)
+
+    def close(self) -> None:
+        """Nothing to end: the memory goes with the last reference."""
+
+
+def load_onnx(
+    folder: Path,
+    spec: ModelSpec,
+    *,
+    embedding: str | None,
+    classes: tuple[str, ...],
+    threads: int,
+    placement: Placement = CPU,
+) -> OnnxModel:
+    """Open and warm up; raises ModelError. `embedding` names an output of the model."""
+    where = _where(spec)
+    try:
+        session = _session(folder / FILE, threads, placement)
+        program = _program(session, spec, embedding, where)
+        sample = _sample(program)
+        raw, *vectors = program.run(sample)
+    except ModelError:
+        raise
+    except Exception as error:  # whatever ONNX Runtime finds wrong with somebody's file
+        raise ModelError(
+            f"{where} cannot be loaded: {_line(error)}; it is no ONNX model, needs a newer "
+            "onnxruntime, or does not take the input its signature names"
+        ) from error
+    if len(raw) != len(sample):
+        raise ModelError(f"{where} gives {len(raw)} outputs for {len(sample)} rows")
+    for vector in vectors:
+        if vector.ndim != 2 or len(vector) != len(sample):
+            raise ModelError(
+                f'the output "{embedding}" of {where} gives {vector.shape}, not one vector a row, '
+                "so it cannot be the embedding"
+            )
+    head = head_for(spec.task, raw, classes, where, spec.postprocessing)
+    return OnnxModel(
+        spec=replace(spec, classes=head.classes, embedding=embedding),
+        program=program,
+        head=head,
+        blocking=_seconds(lambda: program.run(sample)) >= _BLOCKING_SECONDS,
+    )
+
+
+def _session(path: Path, threads: int, placement: Placement) -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ModelError(
+            "an ONNX model needs ONNX Runtime: pip install 'homeostat[onnx]'"
+        ) from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = max(1, threads)
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _QUIET
+    providers = _providers(onnxruntime.get_available_providers(), placement)
+    return onnxruntime.InferenceSession(str(path), options, providers=providers)
+
+
+def _providers(available: list[str], placement: Placement) -> list[Any]:
+    placement = placement.resolved(
+        lambda: _CUDA in available,
+        "the onnxruntime that is installed has no CUDA: install onnxruntime-gpu",
+    )
+    if not placement.on_gpu:
+        return [_CPU]
+    from homeostat.model_runtime.gpu import memory_limit  # torch knows how much there is
+
+    limit = memory_limit(placement)
+    return [(_CUDA, {} if limit is None else {"gpu_mem_limit": str(limit)}), _CPU]
+
+
+def _program(session: Any, spec: ModelSpec, embedding: str | None, where: str) -> _Program:
+    inputs = session.get_inputs()
+    if len(inputs) != 1:
+        names = ", ".join(each.name for each in inputs)
+        raise ModelError(f"{where} takes {len(inputs)} inputs ({names}); one tensor is served")
+    taken = inputs[0]
+    if taken.type not in _TYPES:
+        raise ModelError(f"{where} takes {taken.type}; a tensor of numbers is served")
+    if taken.shape and isinstance(taken.shape[0], int):
+        raise ModelError(
+            f"{where} was exported for batches of exactly {taken.shape[0]} rows; export it with "
+            "a first dimension that is free"
+        )
+    outputs = {each.name: each for each in session.get_outputs()}
+    if embedding is not None and embedding not in outputs:
+        raise ModelError(
+            f'{where} has no output "{embedding}" for [serving] embedding; it has '
+            f"{', '.join(outputs)}. What an ONNX model computes within is not to be had: make the "
+            "embedding an output when it is exported"
+        )
+    main = _main_output(list(outputs), embedding, where)
+    if not outputs[main].type.startswith("tensor("):
+        raise ModelError(
+            f'the output "{main}" of {where} is {outputs[main].type}, and no tensor; export it '
+            "without ZipMap (zipmap=False)"
+        )
+    return _Program(
+        session=session,
+        input=taken.name,
+        dtype=np.dtype(_TYPES[taken.type]),
+        shape=spec.tensor_shape if spec.tensor_shape is not None else (len(spec.features),),
+        outputs=(main,) if embedding is None else (main, embedding),
+    )
+
+
+def _main_output(names: list[str], embedding: str | None, where: str) -> str:
+    others = [name for name in names if name != embedding]
+    named = [name for name in OUTPUT_NAMES if name in others]
+    found = named[:1] or (others if len(others) == 1 else [])
+    if not found:
+        raise ModelError(
+            f"{where} gives {', '.join(names)}, and none of it is plainly the prediction; name "
+            f'that output "{OUTPUT_NAMES[0]}"'
+        )
+    return found[0]
+
+
+def _sample(program: _Program) -> NDArray[Any]:
+    random, shape = np.random.default_rng(0), (_WARM_UP_ROWS, *program.shape)
+    if program.dtype.kind == "f":
+        return random.standard_normal(shape).astype(program.dtype)
+    # Indices of a vocabulary, bytes of an image, flags: 0 and 1 are good values of each.
+    return random.integers(0, 2, shape).astype(program.dtype)
+
+
+def _matrix(spec: ModelSpec, batch: Batch) -> NDArray[Any]:
+    if batch.matrix is not None:
+        return batch.matrix
+    columns = batch.columns or {}
+    return np.column_stack([np.asarray(columns[name], np.float64) for name in spec.names])
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    """The best of some runs: the first ones pay for what stays in memory."""
+    best = float("inf")
+    for _ in range(_TRIES):
+        start = time.perf_counter()
+        run()
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+def _where(spec: ModelSpec) -> str:
+    return f"version {spec.version} of {spec.model}"
+
+
+def _line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0]}"

@@ -1,0 +1,96 @@
+"""What a run of batch scoring is: all that must be the same when it goes on after a kill."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from homeostat.records import VersionRef
+
+Format = Literal["parquet", "csv", "delta"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """As the command gives them. Another value of any of them is another run."""
+
+    input: str
+    format: Format
+    keep: tuple[str, ...] | Literal["all", "others", "none"] = "all"
+    prefix: str = ""  # before the names of the columns that are added
+    id_column: str | None = None  # the caller's own ids
+    tensor: str | None = None  # the column of lists that holds a whole row
+    log: bool = False
+    strict: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    run: str  # its id
+    options: Options
+    model: str
+    version: VersionRef
+    input_state: str
+    started_ms: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartDone:
+    number: int
+    name: str
+    size: int  # of the input's total
+    rows: int  # read
+    bad: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a run keeps what it writes. Its state lies in a folder beside the output."""
+
+    output: Path
+    format: Format
+
+    @property
+    def single(self) -> bool:
+        """The output is one file, put together at the end."""
+        return self.format != "delta" and self.output.suffix == f".{self.format}"
+
+    @property
+    def state(self) -> Path:
+        return self.output.with_name(f"{self.output.name}.score")
+
+    @property
+    def job(self) -> Path:
+        return self.state / "job.json"
+
+    @property
+    def done(self) -> Path:
+        return self.state / "done.jsonl"
+
+    @property
+    def finished(self) -> Path:
+        return self.state / "finished.json"
+
+    @property
+    def bad_rows(self) -> Path:
+        return self.state / "bad_rows.csv"
+
+    @property
+    def staged(self) -> Path:
+        return self.state / "staged"
+
+    @property
+    def parts(self) -> Path:
+        """Where answers of a part lie: for good, or until they are put together."""
+        return self.output if self.format != "delta" and not self.single else self.staged
+
+    def part(self, name: str) -> Path:
+        return self.parts / f"part-{name}.{'csv' if self.format == 'csv' else 'parquet'}"
+
+    def bad(self, name: str) -> Path:
+        return self.staged / f"bad-{name}.jsonl"
+
+    def log(self, name: str) -> Path:
+        return self.staged / f"log-{name}.arrows"

@@ -1,0 +1,51 @@
+"""What a request says besides its rows: who asks, and until when an answer is of use."""
+
+from __future__ import annotations
+
+import math
+from asyncio import get_running_loop
+from typing import NamedTuple
+
+from homeostat.auth import Keyring, Scope
+from serving.body import too_large
+from serving.door import Headers
+from serving.problem import Refused
+
+LONGEST = 86_400.0  # seconds that a caller may ask for
+
+
+class Asked(NamedTuple):
+    """`caller`: its key's name, or what else a door knows it by; those without are one caller."""
+
+    caller: str = ""
+    until: float = math.inf  # by the event loop's clock
+
+
+def asked_of(headers: Headers, keys: Keyring, limit: int, deadline: float) -> Asked | None:
+    """None where there is nothing to say; raises AuthError, TooLarge, Refused (400).
+
+    `deadline`: seconds for those who do not say; 0 for none.
+    """
+    said = dict(headers)
+    length = said.get(b"content-length")
+    if length is not None and length.isdigit() and int(length) > 2 * limit:
+        raise too_large(limit)
+    timeout, caller = said.get(b"x-request-timeout"), ""
+    if keys:
+        caller = keys.allow(said.get(b"authorization", b"").decode("latin-1"), Scope.PREDICT)
+    if timeout is None and not (deadline or caller):
+        return None
+    seconds = deadline if timeout is None else seconds_of(timeout)
+    return Asked(caller, get_running_loop().time() + seconds) if seconds else Asked(caller)
+
+
+def seconds_of(timeout: bytes) -> float:
+    try:
+        seconds = float(timeout)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds <= LONGEST:
+        raise Refused(
+            f"x-request-timeout is a number of seconds above 0 and up to {LONGEST:g}", status=400
+        )
+    return seconds

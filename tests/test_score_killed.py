@@ -1,0 +1,153 @@
+"""A batch run that is killed anywhere: the same command goes on, and it is as if it never was."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psutil
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+import pytest
+from deltalake import DeltaTable
+from score_kit import FEATURES, command_of, frame, score, score_process, shapes_project
+
+from homeostat.journal.reader import Journal
+from homeostat.settings import Settings
+
+ROWS = 600_000
+DAY = timedelta(days=1)
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return shapes_project(tmp_path_factory.mktemp("killed"))
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("rows") / "in.parquet"
+    pq.write_table(frame(ROWS), path, row_group_size=250_000)
+    return path
+
+
+def killed_until_done(
+    settings: Settings, source: Path, target: Path, *options: str, seed: int
+) -> int:
+    """Give the command again and again, killed after it has done some more; how often it was."""
+    chance, kills = random.Random(seed), 0
+    state = target.with_name(f"{target.name}.score")
+    while True:
+        process = subprocess.Popen(
+            command_of(settings, source, target, *options),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            env=os.environ,
+        )
+        if kills < 4:
+            _wait_for_more(process, state / "done.jsonl", chance)
+        if process.poll() is None and kills < 4:
+            process.send_signal(signal.SIGKILL)  # its workers find out by themselves
+            kills += 1
+            process.wait()
+            continue
+        _, error = process.communicate(timeout=120)
+        assert process.returncode == 0, error.decode()
+        return kills
+
+
+def _wait_for_more(process: subprocess.Popen[bytes], done: Path, chance: random.Random) -> None:
+    before = done.stat().st_size if done.exists() else 0
+    deadline = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < deadline:
+        if (done.stat().st_size if done.exists() else 0) > before:
+            time.sleep(chance.random() * 0.3)
+            return
+        time.sleep(0.01)
+
+
+def test_killed_into_parquet_and_the_log(shapes: Settings, source: Path, tmp_path: Path) -> None:
+    """kill -9 while parts are read, answered and logged: every row once in the output and in the
+    log, with the same answers as of a run that nobody killed."""
+    assert score_process(shapes, source, tmp_path / "whole.parquet").status == 0
+    target = tmp_path / "out.parquet"
+    kills = killed_until_done(shapes, source, target, "--log", "--workers", "1", seed=1)
+    assert kills >= 2
+    whole, found = pq.read_table(tmp_path / "whole.parquet"), pq.read_table(target)
+    assert found.drop_columns(["prediction_id"]).equals(whole.drop_columns(["prediction_id"]))
+    journal = Journal(shapes.journal_path, shapes.model.name, shapes.model.task)
+    now = datetime.now(UTC)
+    logged = journal.window(now - DAY, now + DAY, FEATURES, roles=("batch",))
+    assert logged.num_rows == ROWS
+    assert set(logged["_prediction_id"].to_pylist()) == set(found["prediction_id"].to_pylist())
+    table = DeltaTable(f"{shapes.journal_path}/{shapes.model.name}/predictions")
+    assert table.to_pyarrow_dataset().count_rows() == ROWS  # once in the table itself, too
+    assert journal.window(now - DAY, now + DAY, FEATURES).num_rows == 0  # it is no traffic
+
+
+def test_killed_into_a_delta_table_by_two_processes(
+    shapes: Settings, source: Path, tmp_path: Path
+) -> None:
+    """Each part is appended to the table once, whatever died when."""
+    target = tmp_path / "out"
+    options = ("--format", "delta", "--workers", "2", "--keep", "others")
+    killed_until_done(shapes, source, target, *options, seed=2)
+    found = DeltaTable(target).to_pyarrow_table()
+    assert found.num_rows == ROWS
+    assert max(Counter(found["note"].to_pylist()).values()) == 1
+    assert len(set(found["prediction_id"].to_pylist())) == ROWS
+
+
+def test_a_line_cut_off_in_the_record_of_parts(
+    shapes: Settings, source: Path, tmp_path: Path
+) -> None:
+    """A kill in the middle of a write leaves half a line: its part is done again."""
+    target = tmp_path / "out"
+    assert score(shapes, source, target).status == 0
+    state = tmp_path / "out.score"
+    lines = (state / "done.jsonl").read_bytes()
+    (state / "done.jsonl").write_bytes(lines[:-20])
+    (state / "finished.json").unlink()
+    assert score(shapes, source, target).status == 0
+    assert (state / "done.jsonl").read_bytes().count(b"\n") == lines.count(b"\n")
+    parts = [pq.read_table(part) for part in sorted(target.glob("part-*"))]
+    assert pa.concat_tables(parts).num_rows == ROWS
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+def test_memory_does_not_grow_with_the_input(shapes: Settings, tmp_path: Path, kind: str) -> None:
+    """Ten times the rows, of which none fit into what is allowed, take about as much memory."""
+    peaks = []
+    for count in (150_000, 1_500_000):
+        path = tmp_path / f"in{count}.{kind}"
+        table = frame(count)
+        if kind == "csv":
+            pacsv.write_csv(table, path)
+        else:
+            pq.write_table(table, path, row_group_size=count)
+        del table
+        target = tmp_path / f"out{count}"
+        command = command_of(shapes, path, target, "--workers", "1")
+        process = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        peaks.append(_peak(process))
+        assert process.wait() == 0
+    assert peaks[1] < peaks[0] + 150e6, peaks
+
+
+def _peak(process: psutil.Popen) -> float:
+    peak = 0.0
+    while process.poll() is None:
+        try:
+            peak = max(peak, process.memory_info().rss)
+        except psutil.NoSuchProcess:
+            break
+        time.sleep(0.02)
+    return peak
