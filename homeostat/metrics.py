@@ -83,7 +83,7 @@ METRICS: tuple[Metric, ...] = (
         "homeostat_coalesced_total",
         "counter",
         "server",
-        "Requests answered with what an equal one of their batch was",
+        "Requests answered with what an equal one in flight was",
     ),
     Metric("homeostat_cache_bytes", "gauge", "server", "Bytes of the cache in use"),
     Metric(

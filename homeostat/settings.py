@@ -69,7 +69,7 @@ class ServingSettings:
     ] = None
     coalesce: Annotated[
         bool,
-        "equal requests of one batch are computed once (a model that answers on the event loop "
+        "equal requests in flight are computed once (a model that answers on the event loop "
         "computes them sooner than it compares them: there only with `cache`)",
     ] = True
     shadow_rows: Annotated[

@@ -181,6 +181,10 @@ def _add_predictions(app: FastAPI, models: Mapping[str, ServedModel]) -> None:
     async def predict_with(name: str) -> None:
         _named(models, name)
 
+    @app.post("/models/{name}/versions/{version}/predict", **descriptions.PREDICT)
+    async def predict_by(name: str, version: str) -> None:
+        _named(models, name).named(version)
+
 
 def _named(models: Mapping[str, ServedModel], name: str) -> ServedModel:
     if name not in models:
@@ -251,6 +255,7 @@ def _about_version(version: Version | None) -> dict[str, Any] | None:
         "since": version.since.isoformat(),
         "fast_paths": fast_paths(version.model),
         "load_seconds": round(version.load_seconds, 3),
+        "breaker": version.health.phase,
         "signature": {
             "tensor_shape": spec.tensor_shape,
             "tensor_dtype": spec.tensor_dtype if spec.tensor_shape is not None else None,

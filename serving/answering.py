@@ -119,6 +119,9 @@ class Answering:
                 log.exception("version %s failed", self._model.spec.version)
             return [ModelError(f"version {self._model.spec.version} did not answer: {error}")]
 
+    def forget(self) -> None:
+        """Nothing is kept; see Recalling."""
+
     def _answer_together(
         self, requests: Sequence[Rows], wait: float, logged: bool, said: Said | None
     ) -> list[Result]:

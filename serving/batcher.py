@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Protocol
@@ -64,7 +64,8 @@ class Batcher:
     A queue belongs to a version, so an answer never mixes two. `patience` is how many seconds a
     request waits for a journal that has no room for its rows, or hangs, before it is told so; or,
     where it `may_drop` rows, before it is answered without being logged. `gather` is how many
-    seconds the first request of a batch waits for others, on a model that is idle.
+    seconds the first request of a batch waits for others, on a model that is idle; `rested` is
+    called when nobody waits any more.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Batcher:
         loop: asyncio.AbstractEventLoop,
         health: Health,
         gather: float = 0.0,
+        rested: Callable[[], None] = lambda: None,
     ) -> None:
         self._answer = answer
         self._pace = pace
@@ -91,6 +93,7 @@ class Batcher:
         self._loop = loop
         self._health = health
         self._gather = gather
+        self._rested = rested
         self._gathering: asyncio.TimerHandle | None = None
         self._special = 0  # of those that wait: not simply the next in line
         self._turns: Turns | None = None  # while more waits than fits a batch
@@ -286,6 +289,7 @@ class Batcher:
     def _go_on(self, pause: float = 0.0) -> None:
         if not self._pending:
             self._busy = False
+            self._rested()
             self._rest()
         elif pause:
             self._loop.call_later(pause, self._turn)
