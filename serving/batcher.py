@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from time import perf_counter
 from typing import Protocol
 
 import msgspec
@@ -48,6 +49,7 @@ class Waiting(msgspec.Struct):
     future: asyncio.Future[Written]
     until: float = math.inf  # when it has waited for the journal long enough, if it has to
     asked: Asked | None = None
+    since: float = 0.0
 
     @property
     def caller(self) -> str:
@@ -81,6 +83,7 @@ class Batcher:
         loop: asyncio.AbstractEventLoop,
         health: Health,
         gather: float = 0.0,
+        waited: Callable[[Sequence[float]], None] | None = None,
         rested: Callable[[], None] = lambda: None,
     ) -> None:
         self._answer = answer
@@ -93,6 +96,7 @@ class Batcher:
         self._loop = loop
         self._health = health
         self._gather = gather
+        self._waited = waited  # told how long the requests of a batch were in the queue
         self._rested = rested
         self._gathering: asyncio.TimerHandle | None = None
         self._special = 0  # of those that wait: not simply the next in line
@@ -120,7 +124,7 @@ class Batcher:
             what = "room in the prediction log" if held else "the model"
             raise Overloaded(f"{self.waiting_rows} rows wait for {what} already; try again")
         future: asyncio.Future[Written] = self._loop.create_future()
-        waiting = Waiting(rows, future)
+        waiting = Waiting(rows, future, since=perf_counter())
         if asked is not None:
             waiting.asked = asked
             self._special += 1
@@ -156,6 +160,9 @@ class Batcher:
         if not batch:  # all of them were overdue
             self._go_on()
             return
+        if self._waited is not None and not self._no_room:
+            now = perf_counter()
+            self._waited([now - waiting.since for waiting in batch])
         requests = [waiting.rows for waiting in batch]
         slow = self._loop.time() < self._slow_until
         if not (self._blocking or self._no_room or slow):

@@ -9,8 +9,11 @@ from serving.asked import Asked, asked_of
 from serving.dispatch import dispatch
 from serving.door import Headers, Refusal
 from serving.forms import Written
+from serving.limits import charged
+from serving.parsing import Rows
 from serving.problem import problem_of
 from serving.served_model import ServedModel
+from serving.version import Version
 
 
 class PredictDoor:
@@ -28,11 +31,13 @@ class PredictDoor:
         return asked_of(headers, self._model.keys, self.limit, self._deadline)
 
     def answer(self, body: bytes, told: Asked | None) -> asyncio.Future[Written]:
-        version = self._model.plain
-        if version is None or self._version is not None:
-            return dispatch(
-                self._model, lambda version: version.reader.read(body), told, self._version
-            )
+        version, charge = self._model.plain, told.charge if told is not None else None
+        if version is None or self._version is not None or charge is not None:
+
+            def read(version: Version) -> Rows:
+                return version.reader.read(body)
+
+            return dispatch(self._model, charged(read, charge), told, self._version)
         return version.batcher.submit(version.reader.read(body), told)
 
     def answered(self, started: float) -> None:
@@ -40,5 +45,5 @@ class PredictDoor:
 
     def refuse(self, error: BaseException) -> Refusal:
         problem = problem_of(error)
-        self._measuring.refused(problem.status)
+        self._measuring.refused(problem.status, problem.kind)
         return Refusal(problem.status, problem.headers(), problem.body())

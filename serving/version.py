@@ -138,6 +138,7 @@ class Assembly:
             loop=loop,
             health=health,
             gather=serving.batch_wait.total_seconds(),
+            waited=self._measuring.waited,
             rested=answering.forget,
         )
 
