@@ -91,7 +91,7 @@ def journal() -> list[Any]:
         chart(
             "Computed once",
             "Requests found in the cache, not found there, and answered with what an equal request "
-            "of their batch was.",
+            "in flight was.",
             "reqps",
             Query(rate("homeostat_cache_hits_total"), "cached"),
             Query(rate("homeostat_cache_misses_total"), "not cached"),

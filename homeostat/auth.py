@@ -6,11 +6,15 @@ import hashlib
 import hmac
 import ipaddress
 import json
+import math
 import secrets
 import tomllib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from homeostat.errors import AuthError, SettingsError
 
@@ -24,17 +28,34 @@ class Scope(StrEnum):
 
 
 @dataclass(frozen=True)
+class Limit:
+    """How many rows may be predicted with a key."""
+
+    rows_per_second: float
+    burst: float  # at once, after a pause
+
+
+@dataclass(frozen=True)
 class Key:
     name: str
     sha256: str
     scopes: frozenset[Scope]
+    limit: Limit | None = None
+
+
+Charge = Callable[[int], None]  # with a number of rows; raises where they are too many
+Meter = Callable[[Key, int], None]
 
 
 class Keyring:
     """The keys of one process. Without any, every caller may do everything: loopback only."""
 
-    def __init__(self, keys: tuple[Key, ...] = ()) -> None:
+    def __init__(self, keys: tuple[Key, ...] = (), meter: Meter | None = None) -> None:
+        """`meter` is told of the rows of keys that have a limit."""
         self.keys = keys
+        limited = [] if meter is None else [key for key in keys if key.limit is not None]
+        self._limited = {key.name: key for key in limited}
+        self._meter = meter
 
     def __bool__(self) -> bool:
         return bool(self.keys)
@@ -57,27 +78,35 @@ class Keyring:
             raise AuthError(f'key "{found.name}" lacks the scope "{scope}"', status=403)
         return found.name
 
+    def charge_for(self, name: str) -> Charge | None:
+        """What to call with the number of rows that somebody with that key asks for; None where
+        nobody counts them."""
+        if name not in self._limited or self._meter is None:
+            return None
+        return partial(self._meter, self._limited[name])
+
 
 def hash_key(token: str) -> str:
     """A plain hash is enough: keys are 256 random bits, not passwords."""
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-def new_key(name: str, scopes: frozenset[Scope]) -> tuple[str, Key]:
+def new_key(name: str, scopes: frozenset[Scope], limit: Limit | None = None) -> tuple[str, Key]:
     """The secret, shown once, and what may be stored."""
     token = KEY_PREFIX + secrets.token_urlsafe(32)
-    return token, Key(name, hash_key(token), scopes)
+    return token, Key(name, hash_key(token), scopes, limit)
 
 
-def load_keys(path: Path) -> Keyring:
+def load_keys(path: Path, meter: Meter | None = None) -> Keyring:
     """The keys in a file of [[keys]] sections; no file, no keys."""
     try:
         entries = tomllib.loads(path.read_text()).get("keys", [])
         return Keyring(
             tuple(
-                Key(e["name"], e["sha256"], frozenset(Scope(s) for s in e["scopes"]))
+                Key(e["name"], e["sha256"], frozenset(Scope(s) for s in e["scopes"]), _limit(e))
                 for e in entries
-            )
+            ),
+            meter,
         )
     except FileNotFoundError:
         return Keyring()
@@ -85,6 +114,19 @@ def load_keys(path: Path) -> Keyring:
         raise SettingsError(
             f"not a file of keys ({error}); add keys with `homeostat keys new`", file=str(path)
         ) from None
+
+
+def _limit(entry: Mapping[str, Any]) -> Limit | None:
+    """Raises ValueError, TypeError."""
+    if "rows_per_second" not in entry:
+        if "burst" in entry:
+            raise ValueError("burst needs rows_per_second")
+        return None
+    rate = float(entry["rows_per_second"])
+    burst = float(entry.get("burst", max(rate, 1.0)))
+    if not (0 < rate < math.inf and 1 <= burst < math.inf):
+        raise ValueError("rows_per_second has to be above 0, and burst at least 1")
+    return Limit(rate, burst)
 
 
 def add_key(path: Path, key: Key) -> None:
@@ -96,6 +138,9 @@ def add_key(path: Path, key: Key) -> None:
     with path.open("a") as file:
         name = json.dumps(key.name, ensure_ascii=False)  # a JSON string is one in TOML too
         file.write(f'[[keys]]\nname = {name}\nsha256 = "{key.sha256}"\nscopes = [{scopes}]\n')
+        if key.limit is not None:
+            rate, burst = key.limit.rows_per_second, key.limit.burst
+            file.write(f"rows_per_second = {rate!r}\nburst = {burst!r}\n")
 
 
 def require_keys_beyond_loopback(host: str, keys: Keyring, section: str) -> None:

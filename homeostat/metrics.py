@@ -12,10 +12,12 @@ from homeostat.records import Action, Stage, VerdictKind
 
 LATENCY = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+CONFIDENCE = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 JOB = (0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
 
 Kind = Literal["counter", "gauge", "histogram"]
 Owner = Literal["server", "loop"]
+Among = Literal["sum", "most", "least"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Metric:
     labels: tuple[str, ...] = ("model",)
     buckets: tuple[float, ...] = ()
     values: tuple[str, ...] = ()  # of the last label, where they are few and known
+    among: Among = "sum"  # what a gauge of several worker processes is together
 
 
 METRICS: tuple[Metric, ...] = (
@@ -47,7 +50,21 @@ METRICS: tuple[Metric, ...] = (
         "The model's time for one batch",
         buckets=LATENCY,
     ),
+    Metric(
+        "homeostat_queue_seconds",
+        "histogram",
+        "server",
+        "A request's wait for its batch",
+        buckets=LATENCY,
+    ),
     Metric("homeostat_batch_rows", "histogram", "server", "Rows of one batch", buckets=ROWS),
+    Metric(
+        "homeostat_errors_total",
+        "counter",
+        "server",
+        "Requests refused or failed, by the kind of problem",
+        ("model", "kind"),
+    ),
     Metric("homeostat_queued_rows", "gauge", "server", "Rows that wait for the model"),
     Metric(
         "homeostat_role_rows_total",
@@ -70,6 +87,7 @@ METRICS: tuple[Metric, ...] = (
         "server",
         "Of each version in memory: 0 asked, 1 being tried, 2 not asked since it fails",
         ("model", "version"),
+        among="most",
     ),
     Metric(
         "homeostat_shadow_dropped_rows_total",
@@ -83,7 +101,7 @@ METRICS: tuple[Metric, ...] = (
         "homeostat_coalesced_total",
         "counter",
         "server",
-        "Requests answered with what an equal one of their batch was",
+        "Requests answered with what an equal one in flight was",
     ),
     Metric("homeostat_cache_bytes", "gauge", "server", "Bytes of the cache in use"),
     Metric(
@@ -99,15 +117,87 @@ METRICS: tuple[Metric, ...] = (
         "server",
         "1 for the version that serves",
         ("model", "version"),
+        among="most",
     ),
-    Metric("homeostat_model_load_seconds", "gauge", "server", "Time the last load took"),
+    Metric(
+        "homeostat_model_load_seconds", "gauge", "server", "Time the last load took", among="most"
+    ),
     Metric(
         "homeostat_version_errors_total",
         "counter",
         "server",
         "Versions that could not be fetched, verified or loaded",
     ),
-    Metric("homeostat_rollout_epoch", "gauge", "server", "Epoch of the rollout being served"),
+    Metric(
+        "homeostat_rollout_epoch",
+        "gauge",
+        "server",
+        "Epoch of the rollout being served",
+        among="least",
+    ),
+    Metric("homeostat_versions_live", "gauge", "server", "Versions in memory", among="most"),
+    Metric(
+        "homeostat_confidence",
+        "histogram",
+        "server",
+        "The largest probability of each answer",
+        buckets=CONFIDENCE,
+    ),
+    Metric(
+        "homeostat_uncertain_answers_total",
+        "counter",
+        "server",
+        "Answers less sure than serving.low_confidence",
+    ),
+    Metric(
+        "homeostat_input_mean",
+        "gauge",
+        "server",
+        "Mean of an input over the last five minutes (the first 100 numbers of a model)",
+        ("model", "feature"),
+    ),
+    Metric(
+        "homeostat_input_deviation",
+        "gauge",
+        "server",
+        "Standard deviation of an input over the last five minutes",
+        ("model", "feature"),
+    ),
+    Metric(
+        "homeostat_unique_keys",
+        "gauge",
+        "server",
+        "Different keys that callers sent since the server started, within 1.6 % (one standard "
+        "error)",
+    ),
+    # the server as a whole
+    Metric("homeostat_connections", "gauge", "server", "Open connections", ()),
+    Metric("homeostat_in_flight_requests", "gauge", "server", "HTTP requests under way", ()),
+    Metric("homeostat_workers", "gauge", "server", "Processes that share the port", ()),
+    Metric("homeostat_workers_ready", "gauge", "server", "Of them, with all models loaded", ()),
+    Metric(
+        "homeostat_worker_deaths_total",
+        "counter",
+        "server",
+        "Times a worker ended by itself and was replaced",
+        ("worker",),
+    ),
+    Metric(
+        "homeostat_gpu_memory_bytes",
+        "gauge",
+        "server",
+        "Memory in use of each GPU, by whomever (where pynvml is installed)",
+        ("gpu",),
+        among="most",
+    ),
+    Metric(
+        "homeostat_gpu_utilisation_ratio",
+        "gauge",
+        "server",
+        "Share of the last moments in which the GPU computed",
+        ("gpu",),
+        among="most",
+    ),
     Metric("homeostat_labels_total", "counter", "server", "Labels taken", ("model",)),
     # the prediction log
     Metric("homeostat_journal_received_total", "counter", "server", "Rows given to the journal"),
@@ -147,7 +237,13 @@ METRICS: tuple[Metric, ...] = (
         "homeostat_journal_memory_bytes", "gauge", "server", "Bytes in memory waiting for the spool"
     ),
     Metric("homeostat_journal_spool_bytes", "gauge", "server", "Bytes waiting for a commit"),
-    Metric("homeostat_journal_lag_seconds", "gauge", "server", "Age of the oldest waiting row"),
+    Metric(
+        "homeostat_journal_lag_seconds",
+        "gauge",
+        "server",
+        "Age of the oldest waiting row",
+        among="most",
+    ),
     Metric("homeostat_journal_errors_total", "counter", "server", "Commits that failed (retried)"),
     Metric("homeostat_journal_table_bytes", "gauge", "loop", "Size of the journal's tables"),
     Metric("homeostat_journal_files", "gauge", "loop", "Files of the table of predictions"),

@@ -53,6 +53,14 @@ class ServingSettings:
     embedding: Annotated[
         str | None, "module of the network whose output is logged as the embedding"
     ] = None
+    workers: Annotated[int, "processes that share the port; each has a log spool of its own"] = 1
+    tls_certificate: Annotated[
+        Path | None, "PEM file of the certificate, and those up to its authority; default: no TLS"
+    ] = None
+    tls_key: Annotated[Path | None, "PEM file of its key, without a password"] = None
+    low_confidence: Annotated[
+        float, "answers whose largest probability is below this are counted as uncertain"
+    ] = 0.6
     max_body: Annotated[Size, "largest request body"] = parse_size("8MB")
     max_batch_rows: Annotated[int, "rows the model gets at once"] = 1024
     max_queued_rows: Annotated[int, "rows that may wait; past it the answer is 503"] = 8192
@@ -69,7 +77,7 @@ class ServingSettings:
     ] = None
     coalesce: Annotated[
         bool,
-        "equal requests of one batch are computed once (a model that answers on the event loop "
+        "equal requests in flight are computed once (a model that answers on the event loop "
         "computes them sooner than it compares them: there only with `cache`)",
     ] = True
     shadow_rows: Annotated[

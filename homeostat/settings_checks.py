@@ -41,8 +41,10 @@ _PORT, _COUNT, _SHARE = Bounds(0, 65535), Bounds(1), Bounds(0, 1)
 
 NUMBERS = {
     "serving.port": _PORT,
-    "serving.max_body": _COUNT,
     "serving.grpc_port": _PORT,
+    "serving.workers": Bounds(1, 256),
+    "serving.low_confidence": _SHARE,
+    "serving.max_body": _COUNT,
     "serving.max_batch_rows": _COUNT,
     "serving.max_queued_rows": _COUNT,
     "serving.cache": _COUNT,
@@ -120,6 +122,7 @@ def _check_together(settings: Settings, file: Path) -> None:
     monitor, gate = settings.monitor, settings.gate
     _check_journal(settings, file)
     _check_default_answer(settings, file)
+    _check_tls(settings, file)
     if monitor.window < monitor.every:
         message = "shorter than monitor.every: rows in between would never be checked"
         raise _error(file, "monitor.window", message)
@@ -155,6 +158,15 @@ def _check_default_answer(settings: Settings, file: Path) -> None:
     else:
         return
     raise _error(file, "serving.default_answer", message)
+
+
+def _check_tls(settings: Settings, file: Path) -> None:
+    serving = settings.serving
+    both = {"tls_certificate": serving.tls_certificate, "tls_key": serving.tls_key}
+    missing = [name for name, path in both.items() if path is None]
+    if len(missing) == 1:
+        message = "missing: TLS needs serving.tls_certificate and serving.tls_key, both or none"
+        raise _error(file, f"serving.{missing[0]}", message)
 
 
 def _check_journal(settings: Settings, file: Path) -> None:

@@ -1,23 +1,21 @@
-"""`python -m serving --project DIR [--project DIR2 …]`: the model server's entry."""
+"""`python -m serving --project DIR [--project DIR2 …] [--workers N]`: the model server's entry."""
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import logging
 import os
 import sys
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from pathlib import Path
-
-import numpy as np
-import uvloop
+from typing import TYPE_CHECKING
 
 from homeostat.errors import HomeostatError
-from homeostat.journal.writer import JournalWriter
 from homeostat.settings import Settings, load
-from serving.journal import journal_writer
-from serving.server import serve
+from serving.logs import configure_logging
+
+if TYPE_CHECKING:
+    from homeostat.journal.writer import JournalWriter
 
 log = logging.getLogger("serving")
 
@@ -25,9 +23,10 @@ log = logging.getLogger("serving")
 def main(
     arguments: Sequence[str],
     environ: MutableMapping[str, str],
-    open_journal: Callable[[Settings, Mapping[str, str]], JournalWriter] = journal_writer,
+    open_journal: Callable[[Settings, Mapping[str, str]], JournalWriter] | None = None,
 ) -> int:
-    """0 after a signal and an orderly end, 1 where the settings do not allow a start."""
+    """0 after a signal and an orderly end, 1 where the settings do not allow a start. With a
+    journal of the caller's own there is one process."""
     parser = argparse.ArgumentParser(prog="python -m serving", description=__doc__)
     parser.add_argument(
         "--project",
@@ -36,31 +35,32 @@ def main(
         type=Path,
         help="folder with homeostat.toml; repeat it for more models; the first names the address",
     )
+    parser.add_argument("--workers", type=_count, help="processes that share the port")
     options = parser.parse_args(arguments)
-    _configure_logging()
+    configure_logging()
     try:
         projects = [load(path, environ) for path in options.project]
-        # torch.set_num_threads holds for the thread that calls it; a pool of spinning threads
-        # beside each of the others would cost more than the model itself
-        threads = max(settings.serving.threads for settings in projects)
-        environ.setdefault("OMP_NUM_THREADS", str(threads))
-        # what becomes infinite as a float32 is found, and its caller told: no warning needed
-        np.seterr(over="ignore")
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(projects, lambda settings: open_journal(settings, environ)))
+        workers = options.workers or projects[0].serving.workers
+        if workers > 1 and open_journal is None:
+            # imported where it is needed: a supervisor has nothing of what a server imports
+            from serving.workers import supervise_workers
+
+            return supervise_workers(options.project, projects, options.workers, environ)
+        from serving.process import run
+
+        run(projects, environ, open_journal)
     except HomeostatError as error:
         log.error("%s", error)
         return 1
     return 0
 
 
-def _configure_logging() -> None:
-    logging.basicConfig(
-        level=logging.INFO,
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+def _count(text: str) -> int:
+    from serving.seats import MOST
+
+    if not text.isdecimal() or not 1 <= int(text) <= MOST:
+        raise argparse.ArgumentTypeError(f"a number from 1 to {MOST}, not {text}")
+    return int(text)
 
 
 if __name__ == "__main__":

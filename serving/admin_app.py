@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
+from starlette.responses import HTMLResponse
 
 from homeostat.auth import Scope
-from homeostat.errors import AuthError, HomeostatError, NotReady
+from homeostat.errors import AuthError, HomeostatError
 from serving import descriptions
 from serving.body import Gone, check_length, read_body
+from serving.docs_page import HEADERS, docs_page
 from serving.fast_paths import fast_paths
 from serving.label_desk import LabelDesk
 from serving.mlflow_scoring.pages import add_scoring_pages
-from serving.open_inference.pages import PREFIX, add_pages, check_ready
+from serving.open_inference.pages import PREFIX, add_pages
 from serving.open_inference.rest_door import error_body
+from serving.peers import Peers
 from serving.problem import UNEXPECTED, Problem, Refused, problem_of
+from serving.scraping import text_of
 from serving.served_model import ServedModel, Version
 
 log = logging.getLogger(__name__)
@@ -31,33 +34,40 @@ log = logging.getLogger(__name__)
 
 def make_app(
     models: Mapping[str, ServedModel],
-    registry: CollectorRegistry,
+    peers: Peers,
     *,
     open_to_others: bool,
-    draining: Callable[[], bool],
+    ready: Callable[[], Awaitable[None]],
 ) -> FastAPI:
-    """`open_to_others`: the server can be reached from beyond loopback, so reading needs a key."""
+    """`open_to_others`: the server can be reached from beyond loopback, so reading needs a key.
+    `ready` raises NotReady."""
     app = FastAPI(
         title="Homeostat model server",
         description=descriptions.SERVER,
         openapi_tags=descriptions.TAGS,
+        docs_url=None,  # it would load its parts from elsewhere
+        redoc_url=None,
     )
+    _add_docs(app)
     _add_problems(app)
-    _add_health(app, models, draining)
+    _add_health(app, models, ready)
 
     def check(request: Request) -> None:
         if open_to_others:
             allow_any(models, request.headers.get("authorization"))
 
-    async def ready() -> None:
-        check_ready(models, draining)
-
-    _add_reading(app, models, registry, check)
-    add_pages(app, models, check=check, draining=draining)
+    _add_reading(app, models, peers, check)
+    add_pages(app, models, check=check, ready=ready)
     add_scoring_pages(app, ready)
-    _add_labels(app, models)
+    _add_labels(app, models, peers)
     _add_predictions(app, models)
     return app
+
+
+def _add_docs(app: FastAPI) -> None:
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> Response:
+        return HTMLResponse(docs_page(app.openapi()), headers=HEADERS)
 
 
 def _add_problems(app: FastAPI) -> None:
@@ -86,7 +96,7 @@ def _add_problems(app: FastAPI) -> None:
 
 
 def _add_health(
-    app: FastAPI, models: Mapping[str, ServedModel], draining: Callable[[], bool]
+    app: FastAPI, models: Mapping[str, ServedModel], ready: Callable[[], Awaitable[None]]
 ) -> None:
     @app.get("/health/live", tags=["health"], summary="The process answers")
     async def live() -> dict[str, str]:
@@ -95,22 +105,19 @@ def _add_health(
     @app.get(
         "/health/ready",
         tags=["health"],
-        summary="Every model has a version that serves",
+        summary="Every model has a version that serves, in every worker",
         responses={503: descriptions.PROBLEM},
     )
-    async def ready() -> dict[str, Any]:
-        if draining():
-            raise NotReady("the server is going down")
-        return {
-            "status": "ready",
-            "models": {name: model.ready().ref.version for name, model in models.items()},
-        }
+    async def is_ready() -> dict[str, Any]:
+        await ready()
+        versions = {name: model.ready().ref.version for name, model in models.items()}
+        return {"status": "ready", "models": versions}
 
 
 def _add_reading(
     app: FastAPI,
     models: Mapping[str, ServedModel],
-    registry: CollectorRegistry,
+    peers: Peers,
     check: Callable[[Request], None],
 ) -> None:
     @app.get("/", tags=["reading"], summary="Where things are")
@@ -129,16 +136,13 @@ def _add_reading(
         check(request)
         return {"models": [_about(model) for model in models.values()]}
 
-    @app.get("/metrics", tags=["reading"], summary="Metrics for Prometheus")
+    @app.get("/metrics", tags=["reading"], summary="Metrics for Prometheus, of all workers")
     async def metrics(request: Request) -> Response:
         check(request)
-        now = datetime.now(UTC)
-        for model in models.values():
-            model.measuring.refresh(model.queued_rows, model.journal.level(), now)
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+        return Response(text_of(await peers.snapshot()), media_type=CONTENT_TYPE_LATEST)
 
 
-def _add_labels(app: FastAPI, models: Mapping[str, ServedModel]) -> None:
+def _add_labels(app: FastAPI, models: Mapping[str, ServedModel], peers: Peers) -> None:
     desks = {
         name: LabelDesk(model.journal.label, model.settings.model.task, lambda: datetime.now(UTC))
         for name, model in models.items()
@@ -167,12 +171,10 @@ def _add_labels(app: FastAPI, models: Mapping[str, ServedModel]) -> None:
         summary="Commit everything logged so far to the journal's tables (admin)",
         responses={503: descriptions.PROBLEM},
     )
-    async def flush(name: str, request: Request) -> dict[str, int]:
+    async def flush(name: str, request: Request) -> Mapping[str, int]:
         model = _named(models, name)
         model.keys.allow(request.headers.get("authorization"), Scope.ADMIN)
-        await asyncio.to_thread(model.journal.flush)
-        level = model.journal.level()
-        return {"received": level.received, "stored": level.stored}
+        return await peers.flush(name)
 
 
 def _add_predictions(app: FastAPI, models: Mapping[str, ServedModel]) -> None:
@@ -185,6 +187,10 @@ def _add_predictions(app: FastAPI, models: Mapping[str, ServedModel]) -> None:
     @app.post("/models/{name}/predict", **descriptions.PREDICT)
     async def predict_with(name: str) -> None:
         _named(models, name)
+
+    @app.post("/models/{name}/versions/{version}/predict", **descriptions.PREDICT)
+    async def predict_by(name: str, version: str) -> None:
+        _named(models, name).named(version)
 
     @app.post("/invocations", **descriptions.INVOCATIONS)
     async def invocations() -> None:
@@ -265,6 +271,7 @@ def _about_version(version: Version | None) -> dict[str, Any] | None:
         "fast_paths": fast_paths(version.model),
         "image": msgspec.to_builtins(spec.image),
         "load_seconds": round(version.load_seconds, 3),
+        "breaker": version.health.phase,
         "signature": {
             "tensor_shape": spec.tensor_shape,
             "tensor_dtype": spec.tensor_dtype if spec.tensor_shape is not None else None,

@@ -75,6 +75,7 @@ class Answering:
         self._model = model
         self._journal = journal
         self._measuring = measuring
+        self._observe = measuring.observing.of(model.spec)
         self._pace = pace
         self._must_log = must_log
         self._max_batch_rows = max_batch_rows
@@ -119,6 +120,9 @@ class Answering:
                 log.exception("version %s failed", self._model.spec.version)
             return [ModelError(f"version {self._model.spec.version} did not answer: {error}")]
 
+    def forget(self) -> None:
+        """Nothing is kept; see Recalling."""
+
     def _answer_together(
         self, requests: Sequence[Rows], wait: float, logged: bool, said: Said | None
     ) -> list[Result]:
@@ -139,6 +143,8 @@ class Answering:
         self._measuring.batch(
             self._model.spec.version, rows.count, seconds, outputs.predictions, rows.role
         )
+        if rows.role != Role.SHADOW:
+            self._observe(rows, outputs)
         if said is not None and seconds is not None:
             said.learn(requests, outputs)
         return self._encoded(requests, ids, outputs)

@@ -6,7 +6,7 @@ import math
 from asyncio import get_running_loop
 from typing import NamedTuple
 
-from homeostat.auth import Keyring, Scope
+from homeostat.auth import Charge, Keyring, Scope
 from serving.body import too_large
 from serving.door import Headers
 from serving.problem import Refused
@@ -19,6 +19,7 @@ class Asked(NamedTuple):
 
     caller: str = ""
     until: float = math.inf  # by the event loop's clock
+    charge: Charge | None = None  # of a key with a limit, to be told how many rows they are
 
 
 def asked_of(headers: Headers, keys: Keyring, limit: int, deadline: float) -> Asked | None:
@@ -36,7 +37,9 @@ def asked_of(headers: Headers, keys: Keyring, limit: int, deadline: float) -> As
     if timeout is None and not (deadline or caller):
         return None
     seconds = deadline if timeout is None else seconds_of(timeout)
-    return Asked(caller, get_running_loop().time() + seconds) if seconds else Asked(caller)
+    charge = keys.charge_for(caller) if caller else None
+    until = get_running_loop().time() + seconds if seconds else math.inf
+    return Asked(caller, until, charge)
 
 
 def seconds_of(timeout: bytes) -> float:

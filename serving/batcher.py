@@ -12,9 +12,10 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from time import perf_counter
 from typing import Protocol
 
 import msgspec
@@ -48,6 +49,7 @@ class Waiting(msgspec.Struct):
     future: asyncio.Future[Written]
     until: float = math.inf  # when it has waited for the journal long enough, if it has to
     asked: Asked | None = None
+    since: float = 0.0
 
     @property
     def caller(self) -> str:
@@ -64,7 +66,8 @@ class Batcher:
     A queue belongs to a version, so an answer never mixes two. `patience` is how many seconds a
     request waits for a journal that has no room for its rows, or hangs, before it is told so; or,
     where it `may_drop` rows, before it is answered without being logged. `gather` is how many
-    seconds the first request of a batch waits for others, on a model that is idle.
+    seconds the first request of a batch waits for others, on a model that is idle; `rested` is
+    called when nobody waits any more.
     """
 
     def __init__(
@@ -80,6 +83,8 @@ class Batcher:
         loop: asyncio.AbstractEventLoop,
         health: Health,
         gather: float = 0.0,
+        waited: Callable[[Sequence[float]], None] | None = None,
+        rested: Callable[[], None] = lambda: None,
     ) -> None:
         self._answer = answer
         self._pace = pace
@@ -91,6 +96,8 @@ class Batcher:
         self._loop = loop
         self._health = health
         self._gather = gather
+        self._waited = waited  # told how long the requests of a batch were in the queue
+        self._rested = rested
         self._gathering: asyncio.TimerHandle | None = None
         self._special = 0  # of those that wait: not simply the next in line
         self._turns: Turns | None = None  # while more waits than fits a batch
@@ -117,7 +124,7 @@ class Batcher:
             what = "room in the prediction log" if held else "the model"
             raise Overloaded(f"{self.waiting_rows} rows wait for {what} already; try again")
         future: asyncio.Future[Written] = self._loop.create_future()
-        waiting = Waiting(rows, future)
+        waiting = Waiting(rows, future, since=perf_counter())
         if asked is not None:
             waiting.asked = asked
             self._special += 1
@@ -153,6 +160,9 @@ class Batcher:
         if not batch:  # all of them were overdue
             self._go_on()
             return
+        if self._waited is not None and not self._no_room:
+            now = perf_counter()
+            self._waited([now - waiting.since for waiting in batch])
         requests = [waiting.rows for waiting in batch]
         slow = self._loop.time() < self._slow_until
         if not (self._blocking or self._no_room or slow):
@@ -286,6 +296,7 @@ class Batcher:
     def _go_on(self, pause: float = 0.0) -> None:
         if not self._pending:
             self._busy = False
+            self._rested()
             self._rest()
         elif pause:
             self._loop.call_later(pause, self._turn)

@@ -86,6 +86,7 @@ class Connection(HttpToolsProtocol):
         self._reading_since: float | None = None  # since when a request has been coming in
         self._given: Any = None
         self._lines = b""
+        self._stays = True  # until the server is about to end
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -99,6 +100,22 @@ class Connection(HttpToolsProtocol):
                 self._end_late(request)
         elif self._quiet_since is not None and now - self._quiet_since > idle:
             self.transport.close()
+
+    @property
+    def busy(self) -> bool:
+        """A request is under way."""
+        cycle = self.cycle
+        return cycle is not None and not cycle.response_complete
+
+    def retire(self) -> None:
+        """The next answer is the last one: its caller is told so, and the connection ends."""
+        self._stays = False
+        self._let_go()
+
+    def _let_go(self) -> None:
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            cycle.keep_alive = False
 
     def _end_late(self, request: float) -> None:
         exchange = self.cycle
@@ -123,7 +140,10 @@ class Connection(HttpToolsProtocol):
             return
         parser = self.parser
         exchange = self.cycle = Exchange(
-            door, keep_alive=parser.get_http_version() != "1.0" and parser.should_keep_alive()
+            door,
+            keep_alive=self._stays
+            and parser.get_http_version() != "1.0"
+            and parser.should_keep_alive(),
         )
         try:
             exchange.told = door.admit(self.headers)
@@ -148,6 +168,8 @@ class Connection(HttpToolsProtocol):
         self.url, self.headers, self.expect_100_continue = url, headers, expect
         self.scope["headers"] = headers
         super().on_headers_complete()
+        if not self._stays:
+            self._let_go()
 
     def on_body(self, body: bytes) -> None:
         exchange = self.cycle

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 
-from homeostat.identifiers import uuid7
-from homeostat.jobs import write_atomically
+from homeostat.errors import Conflict
 from homeostat.journal.delta.model_log import of_model
 from homeostat.journal.delta.store import DeltaStore
 from homeostat.journal.encoding.recording import KEY
@@ -17,17 +16,21 @@ from homeostat.journal.spooling.limits import Limits
 from homeostat.journal.writer import JournalWriter
 from homeostat.records import ModelSpec
 from homeostat.settings import JournalSettings, Settings
+from serving.writer_id import writer_id
+
+log = logging.getLogger(__name__)
 
 
-def journal_writer(settings: Settings, environ: Mapping[str, str]) -> JournalWriter:
-    """Not started yet. Raises SettingsError where the key of a hash is not to be had."""
+def journal_writer(settings: Settings, environ: Mapping[str, str], slot: int = 0) -> JournalWriter:
+    """Not started yet. Raises SettingsError where the key of a hash is not to be had. Each of
+    several workers has a slot of its own; who comes after it takes over its spool."""
     journal = settings.journal
     return JournalWriter(
         url=settings.journal_path,
         spool=settings.spool_path,
         model=settings.model.name,
         task=settings.model.task,
-        writer_id=_writer_id(settings.home),
+        writer_id=writer_id(settings.home, slot),
         durability=journal.durability,
         commit_every=journal.commit_every,
         commit_bytes=int(journal.commit_bytes),
@@ -66,10 +69,18 @@ def misfit(settings: Settings, spec: ModelSpec) -> str | None:
     return f"it answers, but is not logged, its rows are only set aside in the spool: {found}"
 
 
-def _writer_id(home: Path) -> str:
-    """The same after every restart: by it the journal knows what this server has stored."""
-    path = home / "server-id"
-    if not path.exists():
-        home.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, uuid7().encode())
-    return path.read_text().strip()
+def store_left_behind(settings: Settings, environ: Mapping[str, str], workers: int) -> None:
+    """Store what waits in the spools of workers that there are no more, since they are fewer now.
+    What cannot be stored stays there; so does what another process holds."""
+    own = writer_id(settings.home)
+    for folder in sorted((settings.spool_path / settings.model.name).glob(f"{own}-*")):
+        slot = folder.name.removeprefix(f"{own}-")
+        if not slot.isdecimal() or int(slot) < workers or not any(folder.glob("*.arrows")):
+            continue
+        writer = journal_writer(settings, environ, slot=int(slot))
+        try:
+            writer.start()
+        except Conflict:
+            continue
+        log.info("%s: storing what worker %s left in its spool", settings.model.name, slot)
+        writer.close()

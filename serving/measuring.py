@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections import Counter as Tally
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
+from time import monotonic
 
+import numpy as np
 from prometheus_client import Counter
 
 from homeostat.journal.writer import SpoolLevel
 from homeostat.metrics import Instruments
+from serving.observing import Observing
 from serving.routing import Role
 from serving.tallies import Spread, Total, Totals
 from serving.version_counts import VersionCounts
@@ -18,6 +21,8 @@ from serving.version_counts import VersionCounts
 MOST_CLASSES = 50  # further ones are counted together, so that a metric cannot grow without end
 OTHER = "(other)"
 OK = "200"
+LOW_CONFIDENCE = 0.6
+MOST_WAITS = 4096  # put aside until they are counted together
 # Fields of SpoolLevel, each shown as homeostat_journal_<field>_total.
 JOURNAL_TOTALS = (
     "received",
@@ -33,7 +38,14 @@ JOURNAL_TOTALS = (
 class Measuring:
     """Called from the event loop's thread, and `batch` from the model's."""
 
-    def __init__(self, instruments: Instruments, model: str, *, classes: bool) -> None:
+    def __init__(
+        self,
+        instruments: Instruments,
+        model: str,
+        *,
+        classes: bool,
+        low_confidence: float = LOW_CONFIDENCE,
+    ) -> None:
         def counter(name: str, **labels: str) -> Counter:
             return instruments.counter(f"homeostat_{name}_total", model=model, **labels)
 
@@ -45,11 +57,20 @@ class Measuring:
         )
         self._by_code = Totals(lambda code: counter("requests", code=code))
         self._by_code.add(OK, 0)
+        self._by_kind = Totals(lambda kind: counter("errors", kind=kind))
         self._rows = Totals(lambda version: counter("rows", version=version))
         self._request_seconds, self._compute_seconds, self._batch_rows = self._spreads = [
             Spread(instruments.histogram(f"homeostat_{name}", model=model))
             for name in ("request_seconds", "compute_seconds", "batch_rows")
         ]
+        self._queue_seconds = Spread(instruments.histogram("homeostat_queue_seconds", model=model))
+        self._waits: list[float] = []  # in the queue, not counted yet
+        self.observing = Observing(
+            Spread(instruments.histogram("homeostat_confidence", model=model)),
+            Total(counter("uncertain_answers")),
+            low_confidence,
+            monotonic,
+        )
         self.versions = VersionCounts(instruments, model)
         self._labels = counter("labels")
         self._errors = counter("version_errors")
@@ -84,13 +105,29 @@ class Measuring:
         self._request_seconds.observe(seconds)
         self._by_code.add(OK)
 
-    def refused(self, status: int) -> None:
+    def waited(self, seconds: Iterable[float]) -> None:
+        """In the queue, each request of a batch."""
+        waits = self._waits
+        waits.extend(seconds)
+        if len(waits) > MOST_WAITS:
+            self._count_waits()
+
+    def _count_waits(self) -> None:
+        if self._waits:
+            self._queue_seconds.observe_all(np.array(self._waits))
+            self._waits.clear()
+
+    def refused(self, status: int, kind: str = "") -> None:
         self._by_code.add(str(status))
+        self._by_kind.add(kind or f"status-{status}")
 
     def unlogged(self, rows: int) -> None:
         """Answered rows that the journal could not even count."""
         for field in ("received", "dropped"):
             self._journal[field].add(rows)
+
+    def live(self, versions: int) -> None:
+        self._instruments.gauge("homeostat_versions_live", model=self._model).set(versions)
 
     def labels(self, count: int) -> None:
         self._labels.inc(count)
@@ -117,6 +154,9 @@ class Measuring:
         gauge("homeostat_journal_lag_seconds", model=self._model).set(max(0.0, age))
         for field, total in self._journal.items():
             total.set(getattr(level, field))
-        for tally in (self._by_code, self._rows, self._by_class, *self._spreads):
+        self._count_waits()
+        self._queue_seconds.pour()
+        self.observing.pour()
+        for tally in (self._by_code, self._by_kind, self._rows, self._by_class, *self._spreads):
             if tally is not None:
                 tally.pour()

@@ -11,6 +11,7 @@ from serving.dispatch import dispatch
 from serving.door import Headers, Refusal
 from serving.forms import Written
 from serving.images import is_image
+from serving.limits import charged
 from serving.parsing import Rows
 from serving.problem import problem_of
 from serving.served_model import ServedModel
@@ -32,13 +33,15 @@ class PredictDoor:
         return asked_of(headers, self._model.keys, self.limit, self._deadline)
 
     def answer(self, body: bytes, told: Asked | None) -> asyncio.Future[Written]:
-        version = self._model.plain
         if body[:1] != b"{" and is_image(body):
             return self._answer_image(body, told)
-        if version is None or self._version is not None:
-            return dispatch(
-                self._model, lambda version: version.reader.read(body), told, self._version
-            )
+        version, charge = self._model.plain, told.charge if told is not None else None
+        if version is None or self._version is not None or charge is not None:
+
+            def read(version: Version) -> Rows:
+                return version.reader.read(body)
+
+            return dispatch(self._model, charged(read, charge), told, self._version)
         return version.batcher.submit(version.reader.read(body), told)
 
     def _answer_image(self, body: bytes, told: Asked | None) -> asyncio.Future[Written]:
@@ -51,7 +54,8 @@ class PredictDoor:
                     raise NotReady("another version serves by now, with another input; try again")
                 return rows
 
-            return dispatch(model, read, told, name)
+            charge = told.charge if told is not None else None
+            return dispatch(model, charged(read, charge), told, name)
 
         return version.images.later(body, submit)
 
@@ -60,5 +64,5 @@ class PredictDoor:
 
     def refuse(self, error: BaseException) -> Refusal:
         problem = problem_of(error)
-        self._measuring.refused(problem.status)
+        self._measuring.refused(problem.status, problem.kind)
         return Refusal(problem.status, problem.headers(), problem.body())

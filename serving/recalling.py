@@ -1,4 +1,5 @@
-"""Equal requests are computed once: those of one batch, and with a cache those of before.
+"""Equal requests are computed once: those that are in flight together, and with a cache those of
+before.
 
 Each still has ids and a row of the log of its own, and the log says that they were not computed.
 """
@@ -31,6 +32,11 @@ class Recalling:
         self._version = version
         self._memory = memory
         self._coalesced = coalesced
+        self._last: dict[Input, Outputs] = {}  # of the batch before; its equals waited meanwhile
+
+    def forget(self) -> None:
+        """Nobody waits any more: what comes from here on was not in flight with what is over."""
+        self._last = {}
 
     def answer(
         self, requests: Sequence[Rows], wait: float = 0.0, *, logged: bool = True
@@ -49,6 +55,7 @@ class Recalling:
                 if outputs is not None:
                     found[inputs[place]] = outputs
                     self._remember(inputs[place], outputs)
+        self._last = found
         again = [place for place in range(len(requests)) if place not in results]
         known = [place for place in again if inputs[place] in found]
         if known:
@@ -64,12 +71,13 @@ class Recalling:
         return [results[place] for place in range(len(requests))]
 
     def _remembered(self, inputs: Sequence[Input]) -> dict[Input, Outputs]:
-        found: dict[Input, Outputs] = {}
-        twins = len(inputs) - len(set(inputs))
+        last, different = self._last, set(inputs)
+        found = {given: last[given] for given in different if given in last}
+        twins = len(inputs) - len(different) + len(found)
         if twins:
             self._coalesced(twins)
         if self._memory is not None:
-            for given in set(inputs):
+            for given in different - found.keys():
                 outputs = self._memory.get(self._version, given)
                 if outputs is not None:
                     found[given] = outputs

@@ -5,52 +5,64 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import ipaddress
-import json
 import logging
 import os
 import signal
 import socket
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import cast
+from typing import Any
 
+import msgspec
 import psutil
-import uvicorn
 from prometheus_client import CollectorRegistry
 
-from homeostat.auth import load_keys, require_keys_beyond_loopback
-from homeostat.errors import SettingsError
-from homeostat.jobs import write_atomically
+from homeostat.auth import Meter, load_keys, require_keys_beyond_loopback
+from homeostat.errors import SettingsError, Unavailable
 from homeostat.journal.writer import JournalWriter
 from homeostat.metrics import Instruments
 from homeostat.records import Task
 from homeostat.settings import ServingSettings, Settings
+from serving.acceptor import Acceptor
 from serving.admin_app import allow_any, make_app
-from serving.asgi import AsgiApp, Front
-from serving.connection import Connection
-from serving.door import Door
+from serving.asgi import Front
 from serving.follower import Follower
+from serving.http_server import Certificate, Server, sweep, uvicorn_config
+from serving.key_watch import KeyWatch
+from serving.limits import Buckets
+from serving.line import Line
+from serving.listening import address, announced, is_loopback, listen
+from serving.machine import Machine
 from serving.measuring import Measuring
 from serving.open_inference.grpc_server import GrpcServer, make_grpc_server
+from serving.peers import Alone, Peers, Worker, check_ready
+from serving.seats import Seats
 from serving.served_model import ServedModel
 
 log = logging.getLogger(__name__)
 
-BACKLOG = 2048
-KEEP_ALIVE = 75  # seconds; longer than a usual load balancer's 60, so that it closes first
-SWEEP = 1.0  # seconds between two looks at all connections
-ANNOUNCEMENT = "serving.json"
-
-
 OpenJournal = Callable[[Settings], JournalWriter]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Of a worker among others; what it was given by its supervisor."""
+
+    number: int
+    count: int  # of all places
+    listener: socket.socket
+    seats: Seats
+    buckets: Buckets
+    line: socket.socket
+
+
 def make_models(
-    projects: Sequence[Settings], instruments: Instruments, open_journal: OpenJournal
+    projects: Sequence[Settings],
+    instruments: Instruments,
+    open_journal: OpenJournal,
+    meter: Meter | None = None,
 ) -> dict[str, ServedModel]:
     """The models of some projects, each with a journal of its own; not started yet."""
     models: dict[str, ServedModel] = {}
@@ -58,14 +70,17 @@ def make_models(
         name = settings.model.name
         if name in models:
             raise SettingsError(f'two projects have a model named "{name}"', key="model.name")
-        keys = load_keys(settings.keys_path)
+        keys = load_keys(settings.keys_path, meter)
         require_keys_beyond_loopback(projects[0].serving.host, keys, "serving")
         models[name] = ServedModel(
             settings=settings,
             keys=keys,
             journal=open_journal(settings),
             measuring=Measuring(
-                instruments, name, classes=settings.model.task is Task.CLASSIFICATION
+                instruments,
+                name,
+                classes=settings.model.task is Task.CLASSIFICATION,
+                low_confidence=settings.serving.low_confidence,
             ),
             now_us=lambda: time.time_ns() // 1000,
         )
@@ -74,70 +89,168 @@ def make_models(
 
 def make_front(
     models: Mapping[str, ServedModel],
-    registry: CollectorRegistry,
+    peers: Peers,
     *,
     host: str,
     draining: Callable[[], bool],
 ) -> Front:
-    app = make_app(models, registry, open_to_others=not is_loopback(host), draining=draining)
+    ready = partial(check_ready, models, peers, draining)
+    app = make_app(models, peers, open_to_others=not is_loopback(host), ready=ready)
     return Front(models, app)
 
 
-async def serve(projects: Sequence[Settings], open_journal: OpenJournal) -> None:
-    """Until a signal comes."""
-    first = projects[0]
-    registry = CollectorRegistry()
-    models = make_models(projects, Instruments("server", registry), open_journal)
-    listener = listen(first.serving.host, first.serving.port)
-    server: Server
-    front = make_front(
-        models, registry, host=first.serving.host, draining=lambda: server.should_exit
-    )
-    beside = _grpc_server(models, first.serving, lambda: server.should_exit)
-    drain = first.serving.drain.total_seconds()
-    server = Server(uvicorn_config(front, front.doors, drain), beside, drain)
-    _ignore_signals_that_uvicorn_repeats()
-    async with contextlib.AsyncExitStack() as stack:
-        for model in models.values():
-            await asyncio.to_thread(model.journal.start)
-            stack.push_async_callback(_close, model)
-        url = address(listener)
-        where = {"url": url}
-        if beside is not None:
-            await beside.start()
-            stack.push_async_callback(beside.stop, 0.0)
-            where["grpc"] = beside.address
-        for settings in projects:
-            stack.callback(_withdraw, _announce(settings.home, where))
-        sys.stdout.write(json.dumps({"event": "listening", **where}) + "\n")
-        sys.stdout.flush()
-        tasks = [asyncio.create_task(Follower(model).follow()) for model in models.values()]
-        tasks.append(asyncio.create_task(_tell_when_ready(models)))
-        tasks.append(
-            asyncio.create_task(_sweep(server, first.serving.arrive_within.total_seconds()))
-        )
-        stack.push_async_callback(_cancel, tasks)
-        await server.serve(sockets=[listener])
+async def serve(
+    projects: Sequence[Settings], open_journal: OpenJournal, place: Place | None = None
+) -> None:
+    """Until a signal comes; or, in a place among other workers, until the supervisor says so."""
+    process = _Process(projects, open_journal, place)
+    async with contextlib.AsyncExitStack() as whole:
+        if place is not None:
+            await process.connect(place, whole)
+        async with contextlib.AsyncExitStack() as stack:
+            await process.begin(stack)
+            await process.server.serve(sockets=process.listeners)
+        if process.line is not None:
+            await _tell_last(process.line, process.own)
     log.info("ended; everything logged is in the journal")
 
 
-class Server(uvicorn.Server):
-    """Both servers stop taking requests at once, and wait for the open ones."""
+class _Process:
+    """What one process has, put together."""
 
-    def __init__(self, config: uvicorn.Config, beside: GrpcServer | None, drain: float) -> None:
-        super().__init__(config)
-        self._beside = beside
-        self._drain = drain
+    server: Server
 
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        if self._beside is None:
-            await super().shutdown(sockets)
+    def __init__(
+        self, projects: Sequence[Settings], open_journal: OpenJournal, place: Place | None
+    ) -> None:
+        self.projects, self.place = projects, place
+        self.serving = projects[0].serving
+        self.certificate = Certificate(self.serving)
+        registry = CollectorRegistry()
+        self.instruments = Instruments("server", registry)
+        buckets = Buckets(time.monotonic) if place is None else place.buckets
+        self.meter = buckets.charge
+        self.models = make_models(projects, self.instruments, open_journal, self.meter)
+        self.machine = Machine(self.instruments, registry)
+        self.own = Alone(self.models, registry, self._refresh)
+        self.line: Line | None = None
+        self.listeners: list[socket.socket] = []
+
+    async def connect(self, place: Place, stack: contextlib.AsyncExitStack) -> None:
+        self.line = await Line.over(place.line, self._told)
+        _in_background(stack, self._end_with_supervisor(self.line))
+
+    async def begin(self, stack: contextlib.AsyncExitStack) -> None:
+        models = self.models
+        if self.place is None:
+            self.listeners = [listen(self.serving.host, self.serving.port)]
+        self._make_server(self.own if self.line is None else Worker(self.line))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            # uvicorn repeats a signal once it has drained: that would end us before the journal
+            signal.signal(number, lambda *_: None)
+        for model in models.values():
+            await asyncio.to_thread(model.journal.start)
+            stack.push_async_callback(_close, model)
+        where = {}
+        if self.beside is not None:
+            await self.beside.start()
+            stack.push_async_callback(self.beside.stop, 0.0)
+            where["grpc"] = self.beside.address
+        looks: list[Callable[[], None]] = [
+            KeyWatch(model, self.meter).look for model in models.values()
+        ]
+        if self.line is None:
+            url = address(self.listeners[0], self.serving)
+            stack.enter_context(announced(self.projects, {"url": url, **where}))
+            loop = asyncio.get_running_loop()
+            loop.add_signal_handler(signal.SIGHUP, self._reload, looks)
         else:
-            await asyncio.gather(super().shutdown(sockets), self._beside.stop(self._drain))
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+            _in_background(stack, self._tell_state(self.line))
+        for model in models.values():
+            _in_background(stack, Follower(model).follow())
+        _in_background(stack, _tell_when_ready(models))
+        within = self.serving.arrive_within.total_seconds()
+        _in_background(stack, sweep(self.server, within, looks))
+
+    def _make_server(self, peers: Peers) -> None:
+        place, drain = self.place, self.serving.drain.total_seconds()
+        acceptor = None
+        if place is not None:
+            acceptor = Acceptor(place.listener, place.seats, place.number, self._ready)
+        front = make_front(
+            self.models, peers, host=self.serving.host, draining=lambda: self.server.should_exit
+        )
+        ready = partial(check_ready, self.models, peers, lambda: self.server.should_exit)
+        self.beside = _grpc_server(self.models, self.serving, ready, shared=place is not None)
+        config = uvicorn_config(front, front.doors, drain)
+        self.server = Server(config, self.certificate, self.beside, acceptor, drain)
+
+    def _refresh(self) -> None:
+        """What is only counted when somebody looks."""
+        gauge, connections = self.instruments.gauge, self.server.connections()
+        gauge("homeostat_connections").set(len(connections))
+        busy = sum(connection.busy for connection in connections)
+        gauge("homeostat_in_flight_requests").set(busy)
+        if self.line is None:
+            gauge("homeostat_workers").set(1)
+            gauge("homeostat_workers_ready").set(self._ready())
+        self.machine.refresh()
+
+    def _ready(self) -> bool:
+        return all(model.current is not None for model in self.models.values())
+
+    def _reload(self, looks: Sequence[Callable[[], None]]) -> None:
+        """At SIGHUP, what can be read again without another process."""
+        try:
+            self.certificate.read()
+        except SettingsError as error:
+            log.error("%s", error)
+        for look in looks:
+            look()
+        log.info("keys and certificate are read again; other settings need a restart, or workers")
+
+    # A worker and its supervisor
+    async def _told(self, what: str, told: Any) -> Any:
+        match what:
+            case "snapshot":
+                return msgspec.to_builtins(await self.own.snapshot(), builtin_types=(bytes,))
+            case "flush":
+                return await self.own.flush(told)
+            case "leave":
+                self.server.leave()
+        return None
+
+    async def _tell_state(self, line: Line) -> None:
+        told: tuple[bool, str] | None = None
+        while True:
+            waits = [model for model in self.models.values() if model.current is None]
+            problem = "; ".join(model.problem or "no version was promoted yet" for model in waits)
+            if (state := (not waits, problem)) != told:
+                with contextlib.suppress(Unavailable):
+                    await line.ask("state", state)
+                    told = state
+            await asyncio.sleep(0.02 if waits else 0.5)
+
+    async def _end_with_supervisor(self, line: Line) -> None:
+        await line.run()
+        log.error("the supervisor is gone; its workers end with it")
+        os._exit(1)
+
+
+async def _tell_last(line: Line, own: Alone) -> None:
+    """What was counted, once there is no more to come."""
+    with contextlib.suppress(Unavailable):
+        last = msgspec.to_builtins(await own.snapshot(), builtin_types=(bytes,))
+        await line.ask("last", last)
 
 
 def _grpc_server(
-    models: Mapping[str, ServedModel], serving: ServingSettings, draining: Callable[[], bool]
+    models: Mapping[str, ServedModel],
+    serving: ServingSettings,
+    ready: Callable[[], Awaitable[None]],
+    *,
+    shared: bool,
 ) -> GrpcServer | None:
     if serving.grpc_port is None:
         return None
@@ -146,70 +259,9 @@ def _grpc_server(
         if not is_loopback(serving.host):
             allow_any(models, authorization)
 
-    return make_grpc_server(models, serving.host, serving.grpc_port, check=check, draining=draining)
-
-
-def uvicorn_config(app: AsgiApp, doors: Mapping[str, Door], drain: float) -> uvicorn.Config:
-    by_path = {path.encode(): door for path, door in doors.items()}
-    return uvicorn.Config(
-        app,
-        http=cast(type[asyncio.Protocol], partial(Connection, by_path)),
-        ws="none",
-        lifespan="off",
-        interface="asgi3",
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        backlog=BACKLOG,
-        timeout_keep_alive=KEEP_ALIVE,
-        timeout_graceful_shutdown=max(1, round(drain)),
+    return make_grpc_server(
+        models, serving.host, serving.grpc_port, check=check, ready=ready, shared=shared
     )
-
-
-def listen(host: str, port: int) -> socket.socket:
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except OSError as error:
-        raise SettingsError(
-            f"cannot listen on {host}:{port} ({error.strerror}); is another server running?",
-            key="serving.port",
-        ) from None
-
-
-def address(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    # what listens everywhere is reached from this machine by loopback
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _announce(home: Path, where: Mapping[str, str]) -> Path:
-    path = home / ANNOUNCEMENT
-    home.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps({**where, "pid": os.getpid()}).encode())
-    return path
-
-
-def _withdraw(path: Path) -> None:
-    """Unless another server has announced itself there since."""
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        if json.loads(path.read_text())["pid"] == os.getpid():
-            path.unlink()
-
-
-def _ignore_signals_that_uvicorn_repeats() -> None:
-    """uvicorn raises a signal again once it has drained, which would end us before the journal."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
 
 
 async def _tell_when_ready(models: Mapping[str, ServedModel]) -> None:
@@ -224,21 +276,15 @@ async def _tell_when_ready(models: Mapping[str, ServedModel]) -> None:
     gc.freeze()  # what was loaded stays: collections need not walk it again
 
 
-async def _sweep(server: uvicorn.Server, request_within: float) -> None:
-    """End connections that nobody uses, and requests that do not arrive."""
-    loop = asyncio.get_running_loop()
-    while True:
-        await asyncio.sleep(SWEEP)
-        now = loop.time()
-        for connection in list(server.server_state.connections):
-            if isinstance(connection, Connection):
-                connection.end_if_overdue(now, request=request_within, idle=KEEP_ALIVE)
+def _in_background(stack: contextlib.AsyncExitStack, work: Any) -> None:
+    """Until the end of the block."""
+    task = asyncio.ensure_future(work)
 
-
-async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
-    for task in tasks:
+    async def cancel() -> None:
         task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(task, return_exceptions=True)
+
+    stack.push_async_callback(cancel)
 
 
 async def _close(model: ServedModel) -> None:

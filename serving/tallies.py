@@ -9,6 +9,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable
 
+import numpy as np
+from numpy.typing import NDArray
 from prometheus_client import Counter, Histogram
 
 
@@ -68,6 +70,12 @@ class Spread:
     def observe(self, value: float) -> None:
         self._counts[bisect_left(self._bounds, value)] += 1
         self._sum += value
+
+    def observe_all(self, values: NDArray[np.float64]) -> None:
+        places = np.searchsorted(self._bounds, values)
+        for at, count in enumerate(np.bincount(places, minlength=len(self._counts)).tolist()):
+            self._counts[at] += count
+        self._sum += float(values.sum())
 
     def pour(self) -> None:
         for at, count in enumerate(self._counts):

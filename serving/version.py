@@ -12,7 +12,7 @@ from homeostat.model_runtime.contract import LoadedModel
 from homeostat.records import ModelSpec, VersionRef
 from homeostat.settings import Settings
 from serving.answering import Answering
-from serving.batcher import Answers, Batcher
+from serving.batcher import Batcher
 from serving.circuit import Limits, Phase
 from serving.health import Health
 from serving.images import ImageReader
@@ -83,7 +83,7 @@ class Assembly:
         pace, health = Pace(), self._health(ref.version, loop)
         # fsync would hold up the event loop
         blocking = model.blocking or journal.durability == "sync"
-        answers = self._answers(model, pace, blocking=blocking)
+        answering = self._answering(model, pace, blocking=blocking)
         patience = journal.block_for.total_seconds()
         return Version(
             ref=ref,
@@ -92,16 +92,18 @@ class Assembly:
             v2=InferReader(model.spec),
             images=ImageReader(model.spec),
             batcher=self._batcher(
-                answers, pace, health, loop, blocking=blocking, patience=patience
+                answering, pace, health, loop, blocking=blocking, patience=patience
             ),
             # a shadow's rows wait for no room in the log
-            mirror=self._batcher(answers, pace, health, loop, blocking=blocking, patience=0.0),
+            mirror=self._batcher(answering, pace, health, loop, blocking=blocking, patience=0.0),
             health=health,
             load_seconds=load_seconds,
             since=datetime.fromtimestamp(self._now_us() / 1e6, UTC),
         )
 
-    def _answers(self, model: LoadedModel, pace: Pace, *, blocking: bool) -> Answers:
+    def _answering(
+        self, model: LoadedModel, pace: Pace, *, blocking: bool
+    ) -> Answering | Recalling:
         serving, version = self._settings.serving, model.spec.version
         answering = Answering(
             model,
@@ -114,13 +116,13 @@ class Assembly:
         )
         # what a small network says is computed sooner than compared
         if self._memory is None and not (serving.coalesce and blocking):
-            return answering.answer
+            return answering
         counts = self._measuring.versions
-        return Recalling(answering, version, self._memory, counts.coalesced).answer
+        return Recalling(answering, version, self._memory, counts.coalesced)
 
     def _batcher(
         self,
-        answers: Answers,
+        answering: Answering | Recalling,
         pace: Pace,
         health: Health,
         loop: asyncio.AbstractEventLoop,
@@ -130,7 +132,7 @@ class Assembly:
     ) -> Batcher:
         serving = self._settings.serving
         return Batcher(
-            answers,
+            answering.answer,
             pace,
             blocking=blocking,
             max_batch_rows=serving.max_batch_rows,
@@ -140,6 +142,8 @@ class Assembly:
             loop=loop,
             health=health,
             gather=serving.batch_wait.total_seconds(),
+            waited=self._measuring.waited,
+            rested=answering.forget,
         )
 
     def _health(self, version: str, loop: asyncio.AbstractEventLoop) -> Health:

@@ -11,13 +11,25 @@ from prometheus_client.parser import text_string_to_metric_families
 from homeostat.metrics import METRICS, Instruments
 from homeostat.records import VerdictKind
 
+# Of the process, or of the machine, and of no model.
+WHOLE = {
+    "homeostat_connections": (),
+    "homeostat_in_flight_requests": (),
+    "homeostat_workers": (),
+    "homeostat_workers_ready": (),
+    "homeostat_worker_deaths_total": ("worker",),
+    "homeostat_gpu_memory_bytes": ("gpu",),
+    "homeostat_gpu_utilisation_ratio": ("gpu",),
+}
+
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda m: m.name)
 def test_a_metric_is_named_as_prometheus_asks(metric) -> None:  # type: ignore[no-untyped-def]
     """Counters end in _total, others do not; each knows its model; histograms have buckets."""
     assert metric.name.startswith("homeostat_")
     assert metric.name.endswith("_total") == (metric.kind == "counter")
-    assert metric.labels[0] == "model"
+    assert metric.labels == WHOLE.get(metric.name, metric.labels)
+    assert metric.name in WHOLE or metric.labels[0] == "model"
     assert bool(metric.buckets) == (metric.kind == "histogram")
     assert list(metric.buckets) == sorted(set(metric.buckets))
     assert metric.help

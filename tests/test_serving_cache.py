@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from words_kit import WORDS, Served, load_words
+from words_kit import WORDS, Served, answered, load_words
 
 from homeostat.errors import ModelError
 from homeostat.model_runtime.contract import LoadedModel, Outputs
@@ -167,6 +167,29 @@ def test_equal_requests_of_a_batch_are_computed_once(
     assert served.logged("cached") == [(False,)] * 3 + [(True,)] * 3
     assert served.count("homeostat_coalesced_total") == 2 + 2
     assert served.count("homeostat_batch_rows_sum") == 3
+
+
+def test_who_comes_while_an_equal_is_computed_gets_what_it_said(
+    tmp_path: Path, loaded: dict[int, LoadedModel]
+) -> None:
+    """It is in flight with it; who comes afterwards is computed anew."""
+    served = Served(tmp_path, 'durability = "sync"')
+
+    async def work() -> None:
+        served.serve(loaded[1])
+        first = served.submit([[1, 2]])
+        await asyncio.sleep(0)  # it is in the model's thread now
+        second = served.submit([[1, 2]])
+        assert not first.done()
+        one, two = await answered([first, second])
+        assert one["probabilities"] == two["probabilities"]
+        assert one["ids"] != two["ids"]
+        assert served.count("homeostat_batch_rows_sum") == 1
+        await served.ask([[1, 2]])
+        assert served.count("homeostat_batch_rows_sum") == 2
+
+    served.run(work)
+    assert served.logged("cached") == [(False,), (False,), (True,)]
 
 
 def test_who_wants_everything_computed_says_so(

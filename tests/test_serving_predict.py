@@ -80,6 +80,13 @@ def random_rows(count: int, seed: int) -> list[list[float]]:
     return [[source.uniform(-3, 3) for _ in FEATURES] for _ in range(count)]
 
 
+def test_a_request_may_say_how_long_it_waits(server: Server) -> None:
+    """Long enough is answered; what is no time is told, and not taken for none."""
+    for seconds, status in (("30", 200), ("soon", 400), ("-1", 400)):
+        body, headers = {"rows": [[1.0, 2.0, 3.0, 4.0]]}, {"x-request-timeout": seconds}
+        assert server.http.post("/predict", json=body, headers=headers).status_code == status
+
+
 def test_an_answer_holds_what_the_network_says(server: Server) -> None:
     """Classes, probabilities, version and an id for every row."""
     rows = random_rows(5, seed=1)

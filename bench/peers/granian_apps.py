@@ -21,6 +21,7 @@ from serving.asgi import AsgiScope, Front
 from serving.body import Receive, Send
 from serving.follower import Follower
 from serving.journal import journal_writer
+from serving.peers import Alone
 from serving.served_model import ServedModel
 from serving.server import make_front, make_models
 
@@ -37,7 +38,7 @@ def _open_door() -> tuple[Door, asyncio.Task[None]]:
     )
     model = models[settings.model.name]
     model.journal.start()
-    front = make_front(models, registry, host="127.0.0.1", draining=lambda: False)
+    front = make_front(models, Alone(models, registry), host="127.0.0.1", draining=lambda: False)
     task = asyncio.get_event_loop().create_task(Follower(model).follow())
     return (model, front), task
 

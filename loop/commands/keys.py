@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 
-from homeostat.auth import Scope, add_key, load_keys, new_key
+from homeostat.auth import Limit, Scope, add_key, load_keys, new_key
 from loop.commands.common import settings_of, terminal
 
 
 @click.group()
 def command() -> None:
-    """Make and list the keys callers show. Servers read them at start."""
+    """Make and list the keys callers show."""
 
 
 @command.command()
@@ -26,19 +26,42 @@ def command() -> None:
     show_default=True,
     help="May be given several times.",
 )
+@click.option(
+    "--rows-per-second",
+    type=click.FloatRange(0, min_open=True),
+    help="Rows it may predict; past it the answer is 429.  [default: no limit]",
+)
+@click.option(
+    "--burst",
+    type=click.FloatRange(1),
+    help="Rows it may predict at once, after a pause.  [default: those of a second]",
+)
 @click.pass_obj
-def new(project: Path, name: str, scopes: tuple[str, ...]) -> None:
+def new(
+    project: Path,
+    name: str,
+    scopes: tuple[str, ...],
+    rows_per_second: float | None,
+    burst: float | None,
+) -> None:
     """Make a key called NAME. It is shown once; only its hash is kept."""
-    settings = settings_of(project)
-    token, key = new_key(name, frozenset(Scope(scope) for scope in scopes))
+    settings, limit = settings_of(project), None
+    if rows_per_second is not None:
+        limit = Limit(rows_per_second, burst or max(rows_per_second, 1.0))
+    elif burst is not None:
+        raise click.UsageError("--burst needs --rows-per-second")
+    first = not load_keys(settings.keys_path)
+    token, key = new_key(name, frozenset(Scope(scope) for scope in scopes), limit)
     add_key(settings.keys_path, key)
     click.echo(token)
-    terminal.print("From the next start on, callers have to show a key.", style="dim")
+    note = "Callers have to show a key from now on." if first else "A server that runs knows it."
+    terminal.print(note, style="dim")
 
 
 @command.command(name="list")
 @click.pass_obj
 def list_keys(project: Path) -> None:
-    """Names and scopes."""
+    """Names, scopes and limits."""
     for key in load_keys(settings_of(project).keys_path).keys:
-        terminal.print(f"{key.name}: {', '.join(sorted(key.scopes))}")
+        limit = f", {key.limit.rows_per_second:g} rows a second" if key.limit else ""
+        terminal.print(f"{key.name}: {', '.join(sorted(key.scopes))}{limit}")

@@ -17,12 +17,18 @@ from homeostat.auth import Keyring, Scope
 from homeostat.errors import AuthError, Unavailable
 from loop.context import Context
 from loop.status import gather, next_step
+from serving.docs_page import HEADERS, docs_page
 
 REPORT_FILES = ("report.html", "snapshot.json")
 
 
 def make_app(context: Context, keys: Keyring) -> FastAPI:
-    app = FastAPI(title="Homeostat", version=homeostat.__version__, redoc_url=None)
+    app = FastAPI(title="Homeostat", version=homeostat.__version__, docs_url=None, redoc_url=None)
+
+    @app.get("/docs", include_in_schema=False)
+    def docs() -> Response:
+        return HTMLResponse(docs_page(app.openapi()), headers=HEADERS)
+
     pages = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=select_autoescape(),

@@ -15,6 +15,7 @@ from serving.asked import Asked, asked_of
 from serving.dispatch import dispatch
 from serving.door import Headers, Refusal
 from serving.forms import Piece, Written
+from serving.limits import charged
 from serving.mlflow_scoring.documents import from_csv, from_json
 from serving.parsing import Rows
 from serving.problem import Refused, problem_of
@@ -31,6 +32,8 @@ CODES = {
     403: "PERMISSION_DENIED",
     404: "RESOURCE_DOES_NOT_EXIST",
     413: "REQUEST_LIMIT_EXCEEDED",
+    429: "REQUEST_LIMIT_EXCEEDED",
+    504: "DEADLINE_EXCEEDED",
     503: "TEMPORARILY_UNAVAILABLE",
 }
 _encode = msgspec.json.Encoder().encode
@@ -61,9 +64,9 @@ class InvocationsDoor:
             rows.form = written
             return rows
 
-        version = self._model.plain
-        if version is None:
-            return dispatch(self._model, read, asked)
+        version, charge = self._model.plain, asked.charge if asked is not None else None
+        if version is None or charge is not None:
+            return dispatch(self._model, charged(read, charge), asked)
         return version.batcher.submit(read(version), asked)
 
     def answered(self, started: float) -> None:
@@ -72,7 +75,7 @@ class InvocationsDoor:
     def refuse(self, error: BaseException) -> Refusal:
         problem = problem_of(error)
         status = 400 if isinstance(error, InputError) else problem.status
-        self._measuring.refused(status)
+        self._measuring.refused(status, problem.kind)
         code = CODES.get(status, "INTERNAL_ERROR" if status >= 500 else "BAD_REQUEST")
         headers = problem.headers() | {"content-type": "application/json"}
         return Refusal(status, headers, _encode({"error_code": code, "message": problem.text()}))

@@ -1,33 +1,39 @@
-"""The gRPC server's life beside the HTTP server's; gRPC is imported only where it is asked for."""
+"""The gRPC server's life beside the HTTP server's; it is imported only where it is asked for."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from typing import Any
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol
 
 from homeostat.errors import SettingsError
+from serving.listening import BACKLOG
 from serving.served_model import ServedModel
 
 _PORT = "serving.grpc_port"
-PAUSE = 0.2  # seconds in which new calls are told that the server goes down
+KEEP_ALIVE = 3600.0  # seconds; clients of gRPC keep a channel open between calls
+
+
+class Answering(Protocol):
+    """What http2.server.Http2Server does."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self, grace: float) -> None: ...
 
 
 class GrpcServer:
     """Listens from `start` on; `stop` takes no new calls and waits for the open ones."""
 
-    def __init__(self, server: Any, service: Any, address: str) -> None:
+    def __init__(self, server: Answering, address: str) -> None:
         self._server = server
-        self._service = service
         self.address = address
 
     async def start(self) -> None:
         await self._server.start()
 
     async def stop(self, grace: float) -> None:
-        # gRPC cancels calls that come in at the very moment it ends; by then, callers know
-        self._service.leaving = True
-        await asyncio.sleep(min(grace, PAUSE))
         await self._server.stop(grace)
 
 
@@ -37,32 +43,34 @@ def make_grpc_server(
     port: int,
     *,
     check: Callable[[str | None], None],
-    draining: Callable[[], bool],
+    ready: Callable[[], Awaitable[None]],
+    shared: bool = False,
 ) -> GrpcServer:
-    """Bound, not started yet; port 0 takes any free one. Raises SettingsError."""
+    """Bound, not started yet; port 0 takes any free one. `shared`: other processes listen on the
+    same port. Raises SettingsError."""
     try:
-        from grpc import aio
-
-        from serving.open_inference.grpc_service import Service
+        from serving.http2.server import Http2Server
+        from serving.open_inference.grpc_calls import InferenceCalls
     except ImportError as error:
         raise SettingsError(
             f"gRPC is not installed ({error}); pip install 'homeostat[grpc]'", key=_PORT
         ) from None
-    limit = max(int(model.settings.serving.max_body) for model in models.values())
-    server = aio.server(
-        options=[
-            ("grpc.max_receive_message_length", limit),
-            ("grpc.max_send_message_length", -1),
-            ("grpc.so_reuseport", 0),
-        ]
+    calls = InferenceCalls(models, check, ready, asyncio.get_running_loop())
+    listener = _listen(host, port, shared=shared)
+    arrive = max(model.settings.serving.arrive_within for model in models.values())
+    server = Http2Server(
+        listener, calls, arrive_within=arrive.total_seconds(), keep_alive=KEEP_ALIVE
     )
-    service = Service(models, check, draining)
-    server.add_generic_rpc_handlers((service.handler(),))
     shown = f"[{host}]" if ":" in host else host
+    return GrpcServer(server, f"{shown}:{listener.getsockname()[1]}")
+
+
+def _listen(host: str, port: int, *, shared: bool) -> socket.socket:
     try:
-        bound = server.add_insecure_port(f"{shown}:{port}")
-    except RuntimeError as error:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=BACKLOG, reuse_port=shared)
+    except OSError as error:
         raise SettingsError(
-            f"cannot listen on {shown}:{port} ({error}); is another server running?", key=_PORT
+            f"cannot listen on {host}:{port} ({error.strerror}); is another server running?",
+            key=_PORT,
         ) from None
-    return GrpcServer(server, service, f"{shown}:{bound}")

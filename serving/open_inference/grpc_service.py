@@ -18,12 +18,12 @@ from homeostat.errors import HomeostatError, InputError, NotReady
 from serving.asked import Asked
 from serving.body import too_large
 from serving.dispatch import dispatch
+from serving.limits import charged
 from serving.open_inference import open_inference_pb2 as messages
 from serving.open_inference.grpc_messages import parse, read_rows
 from serving.open_inference.pages import (
     about_server,
     about_version,
-    check_ready,
     model_of,
 )
 from serving.open_inference.rest_door import named_version, refusal_of
@@ -53,11 +53,11 @@ class Service:
         self,
         models: Mapping[str, ServedModel],
         check: Callable[[str | None], None],
-        draining: Callable[[], bool],
+        ready: Callable[[], Awaitable[None]],
     ) -> None:
         self._models = models
         self._check = check
-        self._draining = draining
+        self._check_ready = ready
         self.leaving = False  # new calls are told so
 
     def handler(self) -> Any:
@@ -85,7 +85,7 @@ class Service:
 
     async def server_ready(self, _request: Any, _context: Any) -> Any:
         try:
-            check_ready(self._models, self._draining)
+            await self._check_ready()
         except HomeostatError:
             return messages.ServerReadyResponse(ready=False)
         return messages.ServerReadyResponse(ready=True)
@@ -127,13 +127,14 @@ class Service:
                 raise NotReady("the server is going down")
             request = _parsed(body)
             model = model_of(self._models, request.model_name)
-            caller = model.keys.allow(_authorization(context), Scope.PREDICT) or context.peer()
+            caller = model.keys.allow(_authorization(context), Scope.PREDICT)
+            charge = model.keys.charge_for(caller)
             _check_size(body, model)
             started = perf_counter()
             answer = await dispatch(
                 model,
-                lambda version: read_rows(request, version.v2),
-                Asked(caller, _until(context)),
+                charged(lambda version: read_rows(request, version.v2), charge),
+                Asked(caller or context.peer(), _until(context)),
                 request.model_version or None,
             )
         except HomeostatError as error:
@@ -151,7 +152,7 @@ class Service:
 async def _abort(context: Any, error: BaseException, model: ServedModel | None = None) -> Any:
     status = refusal_of(error).status
     if model is not None:
-        model.measuring.refused(status)
+        model.measuring.refused(status, problem_of(error).kind)
     code = CODES.get(status, grpc.StatusCode.INTERNAL)
     await context.abort(code, problem_of(error).text())
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
 from fastapi import FastAPI, Request
 
 import homeostat
-from homeostat.errors import NotReady
 from homeostat.records import ModelSpec
 from serving import descriptions
 from serving.fast_paths import fast_paths
@@ -34,9 +33,9 @@ def add_pages(
     models: Mapping[str, ServedModel],
     *,
     check: Callable[[Request], None],
-    draining: Callable[[], bool],
+    ready: Callable[[], Awaitable[None]],
 ) -> None:
-    """`check` raises AuthError where reading needs a key."""
+    """`check` raises AuthError where reading needs a key, `ready` NotReady."""
 
     @app.get("/v2", tags=_TAGS, summary="The server's name, release and extensions")
     async def server(request: Request) -> dict[str, Any]:
@@ -53,8 +52,8 @@ def add_pages(
         summary="Every model has a version that serves",
         responses={503: descriptions.ERROR},
     )
-    async def ready() -> dict[str, bool]:
-        check_ready(models, draining)
+    async def is_ready() -> dict[str, bool]:
+        await ready()
         return {"ready": True}
 
     for path, what in (("", "The version that serves"), ("/versions/{version}", "A version")):
@@ -92,14 +91,6 @@ def model_of(models: Mapping[str, ServedModel], name: str) -> ServedModel:
         known = ", ".join(models)
         raise Refused(f"no model {name[:100]} is served here; there is {known}", status=404)
     return models[name]
-
-
-def check_ready(models: Mapping[str, ServedModel], draining: Callable[[], bool]) -> None:
-    """Raises NotReady."""
-    if draining():
-        raise NotReady("the server is going down")
-    for model in models.values():
-        model.ready()
 
 
 def about_server() -> dict[str, Any]:

@@ -13,6 +13,8 @@ from serving.asked import Asked, asked_of
 from serving.dispatch import dispatch
 from serving.door import Headers, Refusal
 from serving.forms import Written
+from serving.limits import charged
+from serving.parsing import Rows
 from serving.problem import Problem, Refused, problem_of
 from serving.served_model import ServedModel, Version
 
@@ -43,11 +45,13 @@ class InferDoor:
 
     def answer(self, body: bytes, told: tuple[int | None, Asked | None]) -> asyncio.Future[Written]:
         length, asked = told
-        version = self._model.plain
-        if version is None or self._version is not None:
-            return dispatch(
-                self._model, lambda version: version.v2.read(body, length), asked, self._version
-            )
+        version, charge = self._model.plain, asked.charge if asked is not None else None
+        if version is None or self._version is not None or charge is not None:
+
+            def read(version: Version) -> Rows:
+                return version.v2.read(body, length)
+
+            return dispatch(self._model, charged(read, charge), asked, self._version)
         return version.batcher.submit(version.v2.read(body, length), asked)
 
     def answered(self, started: float) -> None:
@@ -55,7 +59,7 @@ class InferDoor:
 
     def refuse(self, error: BaseException) -> Refusal:
         refusal = refusal_of(error)
-        self._measuring.refused(refusal.status)
+        self._measuring.refused(refusal.status, problem_of(error).kind)
         return refusal
 
 
