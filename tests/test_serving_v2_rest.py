@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import random
 from collections.abc import Iterator
@@ -53,6 +54,8 @@ def server(project: Settings) -> Iterator[Server]:
 def client(server: Server) -> Iterator[triton.InferenceServerClient]:
     with triton.InferenceServerClient(urlsplit(server.url).netloc) as client:
         yield client
+    del client
+    gc.collect()  # it ends green threads, and may do so in this thread alone
 
 
 def given(rows: np.ndarray = ROWS, *, binary: bool = True) -> triton.InferInput:
