@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from homeostat.errors import InputError
 from homeostat.records import ModelSpec
-from serving.forms import Form
 from serving.finite import is_finite
+from serving.forms import Form
 from serving.problem import Refused
 from serving.rows import WHOLE_LIMIT, RowCheck, shown
 
