@@ -24,6 +24,8 @@ SUBJECTS = (
     "serving",
     "serving_rates",
     "serving_pyfunc",
+    "score",
+    "gpu",
     "serving_binary",
     "serving_heavy",
     "serving_grpc",

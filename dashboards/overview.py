@@ -33,6 +33,7 @@ def overview() -> Any:
     for title, panels in (
         ("Now", tiles.now()),
         ("Traffic and latency", serving_panels.traffic()),
+        ("Processes and inputs", serving_panels.processes()),
         ("Batches and journal", serving_panels.journal()),
         ("Drift and data quality", loop_panels.drift()),
         ("Retraining and releases", loop_panels.releases()),

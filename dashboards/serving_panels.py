@@ -5,7 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from dashboards.panels import SLOW_COLORS, Query, chart
-from dashboards.promql import REQUESTS, mean, newest, of_model, quantile, rate
+from dashboards.promql import RATE, REQUESTS, mean, newest, of_model, quantile, rate
+
+UNCERTAIN = (
+    f"{rate('homeostat_uncertain_answers_total')} / ({rate('homeostat_confidence_count')} > 0)"
+)
 
 
 def traffic() -> list[Any]:
@@ -26,11 +30,19 @@ def traffic() -> list[Any]:
         ),
         chart(
             "Where the time goes",
-            "Mean time of a request and, of it, the model's for one batch. The rest is waiting, "
-            "parsing and the journal.",
+            "Mean time of a request and, of it, in the queue and the model's for one batch. The "
+            "rest is parsing, the journal and writing.",
             "s",
             Query(mean(latency), "request"),
+            Query(mean("homeostat_queue_seconds"), "queue"),
             Query(mean("homeostat_compute_seconds"), "model"),
+        ),
+        chart(
+            "Errors by kind",
+            "Requests refused or failed a second, by the kind of problem that their answer names.",
+            "reqps",
+            Query(rate("homeostat_errors_total", by="kind"), "{{kind}}"),
+            stacked=True,
         ),
         chart(
             "Rows by version",
@@ -71,10 +83,80 @@ def traffic() -> list[Any]:
             stacked=True,
         ),
         chart(
+            "Confidence",
+            "The largest probability of an answer, and the share of answers below "
+            "`serving.low_confidence`.",
+            "percentunit",
+            Query(mean("homeostat_confidence"), "mean"),
+            Query(UNCERTAIN, "uncertain"),
+        ),
+        chart(
             "Labels",
             "Labels taken a second: what the error on labelled rows rests on.",
             "cps",
             Query(rate("homeostat_labels_total"), "labels"),
+        ),
+    ]
+
+
+_MEAN = of_model("homeostat_input_mean")
+MOVED = f"topk(5, abs({_MEAN} - {_MEAN} offset 1h) / ({of_model('homeostat_input_deviation')} > 0))"
+
+
+def processes() -> list[Any]:
+    return [
+        chart(
+            "Workers",
+            "Processes that share the port, and those of them that have every model loaded. Fewer "
+            "ready ones than workers: the server says it is not ready.",
+            "none",
+            Query("sum(homeostat_workers)", "workers"),
+            Query("sum(homeostat_workers_ready)", "ready"),
+            Query(f"sum(increase(homeostat_worker_deaths_total[{RATE}]))", "deaths"),
+            colors={"deaths": "red"},
+        ),
+        chart(
+            "Connections",
+            "Open ones, and HTTP requests under way.",
+            "none",
+            Query("sum(homeostat_connections)", "connections"),
+            Query("sum(homeostat_in_flight_requests)", "in flight"),
+        ),
+        chart(
+            "Processor",
+            "Of the server's processes together; 1 is one core.",
+            "none",
+            Query(
+                f"sum(rate(process_cpu_seconds_total[{RATE}]) and on (instance) homeostat_workers)",
+                "cores",
+            ),
+            Query("max by (gpu) (homeostat_gpu_utilisation_ratio)", "GPU {{gpu}}"),
+        ),
+        chart(
+            "Versions in memory",
+            "The one that serves, the one before, one on trial.",
+            "none",
+            Query(newest("homeostat_versions_live"), "versions"),
+        ),
+        chart(
+            "Memory",
+            "Of the server's processes together, and of each GPU.",
+            "bytes",
+            Query("sum(process_resident_memory_bytes and on (instance) homeostat_workers)", "RAM"),
+            Query("max by (gpu) (homeostat_gpu_memory_bytes)", "GPU {{gpu}}"),
+        ),
+        chart(
+            "Inputs that moved",
+            "Means of the last five minutes beside those of an hour before, in standard "
+            "deviations: the five that moved most. The loop's checks decide; this is for eyes.",
+            "none",
+            Query(MOVED, "{{feature}}"),
+        ),
+        chart(
+            "Keys",
+            "Different keys that callers sent since the server started (an estimate).",
+            "none",
+            Query(f"sum({of_model('homeostat_unique_keys')})", "keys"),
         ),
     ]
 

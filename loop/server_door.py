@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import ssl
 
 import httpx
 import msgspec
@@ -20,6 +21,18 @@ def server_url(settings: Settings) -> str | None:
         return None
 
 
+def trusting(settings: Settings) -> ssl.SSLContext | bool:
+    """What to verify the server by: its own certificate, whoever signed it and for whatever name,
+    since it is asked on this machine."""
+    certificate = settings.serving.tls_certificate
+    if certificate is None:
+        return True
+    context = ssl.create_default_context(cafile=certificate)
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    return context
+
+
 def flush_journal(settings: Settings) -> bool:
     """Have the newest rows committed before a check reads them.
 
@@ -30,8 +43,10 @@ def flush_journal(settings: Settings) -> bool:
     if url is None:
         return False
     try:
-        answer = httpx.post(f"{url}/models/{settings.model.name}/flush", timeout=5)
+        answer = httpx.post(
+            f"{url}/models/{settings.model.name}/flush", timeout=5, verify=trusting(settings)
+        )
         return answer.is_success
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, OSError) as error:
         log.debug("The server at %s did not flush its journal: %s", url, error)
         return False

@@ -19,6 +19,7 @@ from homeostat.journal.forgetting import traces
 from homeostat.journal.reader import Journal
 from homeostat.model_runtime.contract import Batch, LoadedModel
 from homeostat.model_runtime.loading import load
+from homeostat.model_runtime.placement import placement_of
 from homeostat.records import FeatureKind, ModelSpec, Task, VersionRef, to_json
 from homeostat.registry import cache
 from homeostat.settings import Settings
@@ -103,6 +104,7 @@ def _loaded(ref: VersionRef, settings: Settings) -> Iterator[_Version]:
         embedding=None,
         classes=settings.model.classes,
         threads=settings.serving.threads,
+        placement=placement_of(settings.serving),
     )
     try:
         yield _Version(model=model, entry=entry)

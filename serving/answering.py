@@ -18,6 +18,7 @@ from homeostat.identifiers import uuid7_batch
 from homeostat.journal.encoding.batch import PredictionBatch
 from homeostat.model_runtime.contract import Batch, LoadedModel, Outputs
 from homeostat.records import FeatureKind
+from serving.finite import is_finite
 from serving.forms import Piece, Written
 from serving.measuring import Measuring
 from serving.pace import Pace
@@ -259,9 +260,9 @@ class Answering:
 def check_finite(outputs: Outputs) -> None:
     """No number is no answer, and JSON could not say it."""
     probabilities, predictions = outputs.probabilities, outputs.predictions
-    if probabilities is not None and not np.isfinite(probabilities).all():
+    if probabilities is not None and not is_finite(probabilities):
         raise ModelError("it gave probabilities that are not numbers")
-    if isinstance(predictions[0], float) and not np.isfinite(predictions).all():
+    if isinstance(predictions[0], float) and not is_finite(np.array(predictions)):
         raise ModelError("it gave a prediction that is not a finite number")
 
 

@@ -28,6 +28,7 @@ from serving.health import Health
 from serving.pace import SLOW, Pace
 from serving.parsing import Rows
 from serving.problem import Overdue, Overloaded, TooLarge
+from serving.routing import Role
 from serving.turns import Turns
 
 PAUSE = 0.05  # seconds between two tries of what the journal does not take
@@ -50,6 +51,7 @@ class Waiting(msgspec.Struct):
     until: float = math.inf  # when it has waited for the journal long enough, if it has to
     asked: Asked | None = None
     since: float = 0.0
+    odd: bool = False  # it has a deadline, or not the usual role
 
     @property
     def caller(self) -> str:
@@ -99,7 +101,9 @@ class Batcher:
         self._waited = waited  # told how long the requests of a batch were in the queue
         self._rested = rested
         self._gathering: asyncio.TimerHandle | None = None
-        self._special = 0  # of those that wait: not simply the next in line
+        self._special = 0  # of those that wait, how many say who asks
+        self._odd = 0  # and how many are odd
+        self._held: dict[str, int] = {}  # rows that wait, by caller, of those that say so
         self._turns: Turns | None = None  # while more waits than fits a batch
         self._aside = ThreadPoolExecutor(1, "unlogged")  # beside a thread that the disk holds up
         self._thread = ThreadPoolExecutor(1, "model")  # starts none before it is used
@@ -119,7 +123,9 @@ class Batcher:
                 f"{rows.count} rows in one request; at most {self._max_queued_rows} "
                 "(serving.max_queued_rows)"
             )
-        if self.waiting_rows + rows.count > self._max_queued_rows:
+        if self.waiting_rows + rows.count > self._max_queued_rows and not (
+            asked and asked.caller and self._has_room(asked.caller, rows.count)
+        ):
             held = self._no_room or self._pace.running() > SLOW
             what = "room in the prediction log" if held else "the model"
             raise Overloaded(f"{self.waiting_rows} rows wait for {what} already; try again")
@@ -128,6 +134,10 @@ class Batcher:
         if asked is not None:
             waiting.asked = asked
             self._special += 1
+            self._held[asked.caller] = self._held.get(asked.caller, 0) + rows.count
+            if asked.until != math.inf or rows.role != Role.CHAMPION:
+                waiting.odd = True
+                self._odd += 1
         if self._no_room:
             waiting.until = self._loop.time() + self._patience
         self._pending.append(waiting)
@@ -144,6 +154,13 @@ class Batcher:
             self._gathering = None
             self._loop.call_soon(self._turn)
         return future
+
+    def _has_room(self, caller: str, count: int) -> bool:
+        """In a queue that others have filled: for its share of it, and never for more than twice
+        the limit together."""
+        held, most = self._held, self._max_queued_rows
+        share = most // len(held.keys() | {caller})
+        return held.get(caller, 0) + count <= share and self.waiting_rows + count <= 2 * most
 
     async def drained(self) -> None:
         """Returns once nothing waits and nothing runs."""
@@ -220,8 +237,11 @@ class Batcher:
 
     def _take_specially(self) -> list[Waiting]:
         """Without those whose time is over; callers in turn if not all fit; of one role."""
-        pending, now = self._pending, self._loop.time()
-        late = [each for each in pending if each.asked and each.asked.until <= now]
+        if not self._odd and self.waiting_rows <= self._max_batch_rows:
+            self._turns = None
+            return self._take()
+        now = self._loop.time()
+        late = [each for each in self._pending if each.asked and each.asked.until <= now]
         if late:
             self._keep_but(late)
             for waiting in late:
@@ -286,6 +306,10 @@ class Batcher:
         self.waiting_rows -= waiting.rows.count
         if waiting.asked is not None:
             self._special -= 1
+            self._odd -= waiting.odd
+            held = self._held.pop(waiting.caller) - waiting.count
+            if held:
+                self._held[waiting.caller] = held
         if waiting.future.done():  # its caller is gone
             return
         if isinstance(result, HomeostatError):

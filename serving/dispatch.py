@@ -85,8 +85,8 @@ def _stand_in(model: ServedModel, version: Version) -> Version | None:
         if (
             other is not None
             and other is not version
-            and other.health.phase is Phase.CLOSED
             and alike(other.model.spec, version.model.spec)
+            and other.health.ask()
         ):
             return other
     return model.default

@@ -27,9 +27,11 @@ from homeostat.errors import (
 )
 from homeostat.model_runtime.contract import LoadedModel
 from homeostat.model_runtime.loading import load
+from homeostat.model_runtime.placement import placement_of
 from homeostat.records import Rollout, VersionRef, from_json
 from homeostat.registry.cache import entry_path, read_spec, verify
 from homeostat.settings import Settings
+from serving.gpu_room import make_room
 from serving.journal import misfit
 from serving.served_model import ServedModel, Version
 
@@ -134,6 +136,7 @@ class Follower:
         if version is not None:
             return version
         await self._make_present(ref, tries)
+        await make_room(self._model, ref, succeeds=tries is self._champion)
         started = time.perf_counter()
         loaded = await asyncio.to_thread(load_verified, self._settings, ref)
         return self._wrap(ref, loaded, time.perf_counter() - started)
@@ -224,6 +227,7 @@ def load_verified(settings: Settings, ref: VersionRef) -> LoadedModel:
         embedding=settings.serving.embedding,
         classes=settings.model.classes,
         threads=settings.serving.threads,
+        placement=placement_of(settings.serving),
     )
 
 

@@ -6,6 +6,7 @@ by one, NumPy's calls would cost as much as the model.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -23,6 +24,10 @@ from serving.parsing import Rows
 from serving.snapshot import Moments
 from serving.tallies import Spread, Total
 
+log = logging.getLogger(__name__)
+
+# No answer may fail because nobody can sum up what went into it.
+GIVEN_UP = "inputs and confidence are observed no more"
 MOST_FEATURES = 100  # the first ones of a model; more would be too many series
 BULK_ROWS = 1024
 BULK_BYTES = 1 << 20
@@ -49,6 +54,7 @@ class Observing:
         self._clock = clock
         self._inputs: dict[str, Inputs] = {}  # by version
         self._using = threading.Lock()
+        self._failed = False
 
     def of(self, spec: ModelSpec) -> Observe:
         """What a version calls with each batch and what it said to it."""
@@ -60,22 +66,34 @@ class Observing:
                 del self._inputs[next(iter(self._inputs))]
 
         def observe(rows: Rows, outputs: Outputs) -> None:
+            if self._failed:
+                return
             with self._using:
-                inputs.add(rows)
-                if outputs.probabilities is not None:
-                    self._confidence.add(outputs.probabilities)
-                if rows.keys is not None:
-                    self._keys.add(rows.keys)
+                try:
+                    inputs.add(rows)
+                    if outputs.probabilities is not None:
+                        self._confidence.add(outputs.probabilities)
+                    if rows.keys is not None:
+                        self._keys.add(rows.keys)
+                except Exception:
+                    self._failed = True
+                    log.exception(GIVEN_UP)
 
         return observe
 
     def inputs(self) -> dict[str, Moments]:
         """By feature, of the last five minutes; of older rows where nobody looked since."""
         found: dict[str, Moments] = {}
+        if self._failed:
+            return found
         with self._using:
-            for inputs in self._inputs.values():
-                for name, moments in inputs.moments().items():
-                    found[name] = found[name] + moments if name in found else moments
+            try:
+                for inputs in self._inputs.values():
+                    for name, moments in inputs.moments().items():
+                        found[name] = found[name] + moments if name in found else moments
+            except Exception:
+                self._failed = True
+                log.exception(GIVEN_UP)
         return found
 
     def keys(self) -> bytes:
@@ -83,8 +101,14 @@ class Observing:
             return self._keys.registers()
 
     def pour(self) -> None:
+        if self._failed:
+            return
         with self._using:
-            self._confidence.pour()
+            try:
+                self._confidence.pour()
+            except Exception:
+                self._failed = True
+                log.exception(GIVEN_UP)
 
 
 class Confidence:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from homeostat.errors import InputError
 from homeostat.records import ModelSpec
+from serving.finite import is_finite
 from serving.forms import Form
 from serving.problem import Refused
 from serving.rows import WHOLE_LIMIT, RowCheck, shown
@@ -110,7 +111,7 @@ class RowReader:
     def _checked(self, matrix: Matrix) -> Rows:
         count, width = matrix.shape
         # JSON has no NaN, but 1e39 is infinite as a float32
-        if not count or width != len(self._names) or not np.isfinite(matrix).all():
+        if not count or width != len(self._names) or not is_finite(matrix):
             raise _Unfit
         if self._integers:
             part = matrix[:, self._integers]

@@ -145,6 +145,14 @@ class ServedModel:
             trial.share,
         )
 
+    async def evict(self, version: Version, why: str) -> None:
+        """Out of memory when it returns, what waits for it answered."""
+        held = [self.current, self.previous, self.trial]
+        if version is self.current:
+            self.problem = why
+        self._place(*(None if each is version else each for each in held))
+        await asyncio.gather(*self._closing)
+
     def failed(self, problem: str) -> None:
         self.problem = problem
         self.measuring.version_failed()

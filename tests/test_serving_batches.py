@@ -146,6 +146,28 @@ def test_a_caller_with_many_rows_keeps_nobody_from_a_few(
     assert served.model.journal.level().received == 20
 
 
+def test_a_caller_that_fills_the_queue_fills_its_share(
+    tmp_path: Path, fragile: LoadedModel
+) -> None:
+    """Others still get in, up to theirs; there is an end for all together."""
+    served = Served(tmp_path)
+
+    async def work() -> None:
+        served.serve(fragile)
+        told = [served.submit([[1, 2]] * 20, Asked("a"))]
+        for caller, rows in (("a", 1), ("b", 11), ("", 1)):
+            with pytest.raises(Overloaded):
+                served.submit([[1, 2]] * rows, Asked(caller))
+        told += [served.submit([[1, 2]] * 5, Asked(caller)) for caller in "bbcde"[:4]]
+        with pytest.raises(Overloaded):
+            served.submit([[1, 2]] * 4, Asked("f"))
+        assert [type(answer) for answer in await answered(told)] == [dict] * 5
+        told = [served.submit([[1, 2]] * 20, Asked("b"))]  # nothing of it is left behind
+        assert [type(answer) for answer in await answered(told)] == [dict]
+
+    served.run(work)
+
+
 def test_a_batch_grows_for_as_long_as_the_settings_say(
     tmp_path: Path, fragile: LoadedModel
 ) -> None:

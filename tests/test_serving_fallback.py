@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,9 @@ from hypothesis import strategies as st
 from words_kit import WORDS, Served, load_words, ref_of
 
 from homeostat.errors import ModelError
+from homeostat.journal.reader import Journal
 from homeostat.model_runtime.contract import LoadedModel
-from homeostat.records import Trial, TrialKind
+from homeostat.records import Task, Trial, TrialKind
 from serving.circuit import LEAST, LONGEST_REST, WELL, Limits, Phase, told, tried
 
 LIMITS = Limits(in_a_row=3, share=0.5, rest=5.0)
@@ -81,6 +83,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> dict[int, LoadedModel]:
     return {number: load_words(folder, number, WORDS * (1 + number % 2)) for number in (1, 2, 3)}
 
 
+BEGINNING, END = datetime(2020, 1, 1, tzinfo=UTC), datetime(2030, 1, 1, tzinfo=UTC)
 KNOWN, UNKNOWN = [[1, 2]], [[1, WORDS + 5]]
 AT_ONCE = 'breaker_errors = 3\nbreaker_rest = "1ms"'
 LATER = 'breaker_errors = 3\nbreaker_rest = "1h"'
@@ -158,6 +161,10 @@ def test_a_default_answer_where_no_version_can(
     assert (answer["version"], answer["fallback"]) == ("default", True)
     assert served.logged("prediction, version, role") == [("star", "default", "fallback")] * 2
     assert served.count("homeostat_fallback_answers_total", by="default") == 1
+    log = Journal(served.settings.journal_path, "words", Task.CLASSIFICATION)
+    window = log.window(BEGINNING, END, ("first", "second"), embedding=True)
+    assert window.num_rows == 2  # though no version ever gave probabilities here
+    assert log.window(BEGINNING, END, ("first", "second"), versions=["2"]).num_rows == 0
 
 
 def test_with_nothing_to_fall_back_on_it_is_asked_on(

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from homeostat.errors import InputError
 from homeostat.records import Feature, FeatureKind, ModelSpec, Task
+from serving.finite import is_finite
 from serving.parsing import RowReader, Rows
 from serving.problem import Refused
 
@@ -185,3 +186,13 @@ def test_a_wrong_key_is_named(keys: object, row: int | None) -> None:
     with pytest.raises(InputError) as caught:
         reader(NUMBERS).read(body)
     assert (caught.value.row, caught.value.field) == (row, "keys")
+
+
+@given(
+    st.lists(st.floats(width=32), min_size=1, max_size=9),
+    st.sampled_from([np.float32, np.float64]),
+)
+def test_finite_is_what_every_number_is(numbers: list[float], kind: type) -> None:
+    """Also of numbers whose squares are infinite, or nothing at all."""
+    array = np.array([numbers], kind)
+    assert is_finite(array) == bool(np.isfinite(array).all())

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -68,7 +68,10 @@ class TorchModel:
         return Outputs(predictions, probabilities, embedding)
 
     def close(self) -> None:
-        """Nothing to end: the memory goes with the last reference."""
+        """The machine's memory goes with the last reference; a GPU's is given back at once."""
+        if self.on_gpu:
+            self._program = replace(self._program, run=_closed)
+            gpu.give_back()
 
 
 def load_torch(
@@ -133,6 +136,10 @@ def _placed(
     peak = gpu.peak(lambda: program.run(sample))
     rows = max(1, placement.batch_rows // len(sample))
     return program, residency.needed(path.stat().st_size, peak * rows)
+
+
+def _closed(_rows: torch.Tensor) -> NoReturn:
+    raise RuntimeError("the version was closed")
 
 
 def _run(

@@ -1,0 +1,67 @@
+"""Listens for HTTP/2 connections, and ends them in order."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+
+from serving.http2.connection import Calls, Connection
+
+SWEEP = 1.0  # seconds between two looks at all connections
+LOOK = 0.02  # seconds between two looks at what is left, at the end
+
+
+class Http2Server:
+    """`start` begins to answer on a socket that is bound already; `stop` takes no new calls and
+    waits for the open ones."""
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        calls: Calls,
+        *,
+        arrive_within: float,
+        keep_alive: float,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._listener = listener
+        self._calls = calls
+        self._arrive_within = arrive_within
+        self._keep_alive = keep_alive
+        self._tls = tls
+        self._connections: set[Connection] = set()
+        self._server: asyncio.Server | None = None
+        self._sweeping: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            lambda: Connection(self._calls, self._connections, loop),
+            sock=self._listener,
+            ssl=self._tls,
+        )
+        self._sweeping = asyncio.create_task(self._sweep())
+
+    async def stop(self, grace: float) -> None:
+        if self._server is None or self._sweeping is None:
+            self._listener.close()
+            return
+        self._sweeping.cancel()
+        self._server.close()
+        loop = asyncio.get_running_loop()
+        for connection in list(self._connections):
+            connection.leave()
+        until = loop.time() + grace
+        while self._connections and loop.time() < until:
+            await asyncio.sleep(LOOK)
+        for connection in list(self._connections):
+            connection.end()
+
+    async def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(SWEEP)
+            now = loop.time()
+            for connection in list(self._connections):
+                connection.sweep(now, call=self._arrive_within, idle=self._keep_alive)

@@ -1,0 +1,377 @@
+"""HTTP/2 as gRPC's clients speak it, and as nobody should."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+import grpc
+import hpack
+import pytest
+import uvloop
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from serving.http2 import frames
+from serving.http2.frames import frame
+from serving.http2.headers import BlockReader
+from serving.http2.messages import Refused
+from serving.http2.server import Http2Server
+
+LIMIT = 1_000_000
+PATIENCE = 20.0
+HEADERS = [
+    (":method", "POST"),
+    (":scheme", "http"),
+    (":path", "/x.Y/Echo"),
+    ("content-type", "application/grpc"),
+]
+
+
+class Echo:
+    """See connection.Calls."""
+
+    limit = LIMIT
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.let_go = asyncio.Event()
+
+    def begin(
+        self, path: bytes, authorization: str | None, message: bytes
+    ) -> asyncio.Future[bytes]:
+        answer: asyncio.Future[bytes] = self._loop.create_future()
+        match path.rpartition(b"/")[2]:
+            case b"Echo":
+                answer.set_result(message)
+            case b"Who":
+                answer.set_result((authorization or "nobody").encode())
+            case b"Wait":
+                return asyncio.ensure_future(self._wait(message))
+            case _:
+                answer.set_exception(Refused(5, 'no such method, "ünknown"'))
+        return answer
+
+    async def _wait(self, message: bytes) -> bytes:
+        await self.let_go.wait()
+        return message
+
+    def refusal(self, error: BaseException) -> Refused:
+        return error if isinstance(error, Refused) else Refused(13, repr(error))
+
+
+class Running:
+    """A server in a thread of its own."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=uvloop.run, args=(self._run(),))
+        self._thread.start()
+        self._ready.wait(PATIENCE)
+
+    async def _run(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.calls, self._end = Echo(self.loop), asyncio.Event()
+        server = Http2Server(self._listener, self.calls, arrive_within=1.0, keep_alive=3600.0)
+        await server.start()
+        self._ready.set()
+        await self._end.wait()
+        await server.stop(PATIENCE)
+
+    def stop(self) -> None:
+        """Begins to; `join` waits."""
+        self.loop.call_soon_threadsafe(self._end.set)
+
+    def join(self) -> None:
+        self._thread.join(PATIENCE)
+        assert not self._thread.is_alive()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Running]:
+    server = Running()
+    yield server
+    server.stop()
+    server.join()
+
+
+@pytest.fixture
+def channel(server: Running) -> Iterator[grpc.Channel]:
+    unlimited = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+    with grpc.insecure_channel(f"127.0.0.1:{server.port}", options=unlimited) as channel:
+        yield channel
+
+
+def test_messages_of_every_size_come_back(channel: grpc.Channel) -> None:
+    """Around the sizes of frames and windows, and up to the limit."""
+    echo = channel.unary_unary("/x.Y/Echo")
+    sizes = [0, 1, 16_379, 16_384, 65_530, 65_536, 200_000, LIMIT]
+    for size in sizes:
+        message = os.urandom(size)
+        assert echo(message, timeout=PATIENCE) == message
+
+
+def test_many_calls_of_many_threads_keep_apart(channel: grpc.Channel) -> None:
+    """Each gets its own answer, whatever else the connection carries."""
+    echo = channel.unary_unary("/x.Y/Echo")
+
+    def ask(number: int) -> bool:
+        message = str(number).encode() * (1 + number % 3000)
+        given = (("number", str(number)),)  # which fills the table of headers
+        found: bytes = echo(message, metadata=given, timeout=PATIENCE)
+        return found == message
+
+    with ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(ask, range(1500)))
+
+
+@pytest.mark.parametrize(
+    "compression", [grpc.Compression.Gzip, grpc.Compression.Deflate, grpc.Compression.NoCompression]
+)
+def test_compressed_messages_are_read(channel: grpc.Channel, compression: grpc.Compression) -> None:
+    """As clients compress them; what is larger than the limit behind it is refused."""
+    echo = channel.unary_unary("/x.Y/Echo")
+    message = b"a" * 100_000
+    assert echo(message, compression=compression, timeout=PATIENCE) == message
+    with pytest.raises(grpc.RpcError) as raised:
+        echo(b"a" * (LIMIT + 1), compression=compression, timeout=PATIENCE)
+    assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_an_error_is_told_with_its_status_and_text(channel: grpc.Channel) -> None:
+    """And the connection goes on."""
+    with pytest.raises(grpc.RpcError) as raised:
+        channel.unary_unary("/x.Y/Nothing")(b"", timeout=PATIENCE)
+    assert raised.value.code() is grpc.StatusCode.NOT_FOUND
+    assert raised.value.details() == 'no such method, "ünknown"'
+    who = channel.unary_unary("/x.Y/Who")
+    assert who(b"", metadata=(("authorization", "Bearer k"),), timeout=PATIENCE) == b"Bearer k"
+
+
+def test_a_caller_that_gives_up_harms_nobody(server: Running, channel: grpc.Channel) -> None:
+    """Its answer goes nowhere; others are answered on the same connection."""
+    for _ in range(50):
+        with pytest.raises(grpc.RpcError) as raised:
+            channel.unary_unary("/x.Y/Wait")(b"x", timeout=0.01)
+        assert raised.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    server.loop.call_soon_threadsafe(server.calls.let_go.set)
+    assert channel.unary_unary("/x.Y/Echo")(b"x", timeout=PATIENCE) == b"x"
+
+
+def test_a_stop_waits_for_open_calls() -> None:
+    """They are answered, and no more are taken."""
+    server = Running()
+    with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        channel.unary_unary("/x.Y/Echo")(b"", timeout=PATIENCE)
+        waiting = channel.unary_unary("/x.Y/Wait").future(b"late", timeout=PATIENCE)
+        time.sleep(0.3)
+        server.stop()
+        time.sleep(0.3)
+        server.loop.call_soon_threadsafe(server.calls.let_go.set)
+        assert waiting.result() == b"late"
+    server.join()
+
+
+class Raw(socket.socket):
+    """A client that sends frames by hand."""
+
+    def __init__(self, server: Running) -> None:
+        super().__init__()
+        self.settimeout(PATIENCE)
+        self.connect(("127.0.0.1", server.port))
+        self._file = self.makefile("rb")
+        self.encoder = hpack.Encoder()
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+    def begin(self, more: dict[int, int] | None = None) -> None:
+        self.sendall(frames.PREFACE + frames.settings(more or {}))
+
+    def headers(self, path: str = "/x.Y/Echo") -> bytes:
+        pairs = [(name, path if name == ":path" else value) for name, value in HEADERS]
+        return self.encoder.encode(pairs)
+
+    def call(self, stream: int, message: bytes, *, end: int = frames.END_STREAM) -> None:
+        data = struct.pack(">BI", 0, len(message)) + message
+        head = frame(frames.HEADERS, frames.END_HEADERS, stream, self.headers())
+        self.sendall(head + frame(frames.DATA, end, stream, data))
+
+    def next(self, *kinds: int) -> tuple[int, int, int, bytes]:
+        """The next frame of these kinds: kind, flags, stream, payload."""
+        while True:
+            head = self._file.read(frames.HEAD)
+            if not head:
+                raise EOFError
+            size, kind, flags, stream = frames.head_of(head, 0)
+            payload = self._file.read(size)
+            if kind in kinds:
+                return kind, flags, stream, payload
+
+    def ends_with(self) -> int:
+        """The code of the GOAWAY with which the server ends the connection."""
+        *_, payload = self.next(frames.GOAWAY)
+        return int(struct.unpack_from(">I", payload, 4)[0])
+
+
+def is_well(server: Running) -> bool:
+    with Raw(server) as other:
+        other.begin()
+        other.call(1, b"well?")
+        *_, payload = other.next(frames.DATA)
+        return payload[5:] == b"well?"
+
+
+def test_an_answer_waits_for_the_client_to_make_room(server: Running) -> None:
+    """Never more than the window says, of the stream and of the connection."""
+    with Raw(server) as raw:
+        raw.begin({frames.INITIAL_WINDOW: 10})
+        raw.call(1, b"x" * 95)
+        found = b""
+        while len(found) < 100:
+            *_, payload = raw.next(frames.DATA)
+            assert len(payload) == 10
+            found += payload
+            raw.sendall(frames.window_update(1, 10))
+        assert found[5:] == b"x" * 95
+        _, flags, _, _ = raw.next(frames.HEADERS)
+        assert flags & frames.END_STREAM
+
+
+def test_a_message_in_small_padded_pieces_is_whole(server: Running) -> None:
+    """Headers in continuations, data in padded frames, a ping between them."""
+    with Raw(server) as raw:
+        raw.begin()
+        block = raw.headers()
+        raw.sendall(frame(frames.HEADERS, 0, 1, block[:5]))
+        raw.sendall(frame(frames.CONTINUATION, 0, 1, block[5:9]))
+        raw.sendall(frame(frames.CONTINUATION, frames.END_HEADERS, 1, block[9:]))
+        data = struct.pack(">BI", 0, 300) + b"y" * 300
+        for at in range(0, len(data), 50):
+            payload = bytes([7]) + data[at : at + 50] + bytes(7)
+            raw.sendall(frame(frames.DATA, frames.PADDED, 1, payload))
+            raw.sendall(frame(frames.PING, 0, 0, b"12345678"))
+        raw.sendall(frame(frames.DATA, frames.END_STREAM, 1))
+        assert raw.next(frames.PING) == (frames.PING, frames.ACK, 0, b"12345678")
+        *_, payload = raw.next(frames.DATA)
+        assert payload[5:] == b"y" * 300
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", frames.PROTOCOL_ERROR),
+        (frame(frames.DATA, 0, 5, b"x"), frames.PROTOCOL_ERROR),
+        (frame(frames.HEADERS, frames.END_HEADERS, 2, b"\x88"), frames.PROTOCOL_ERROR),
+        (frame(frames.HEADERS, frames.END_HEADERS, 1, b"\xff\xff\xff"), frames.COMPRESSION_ERROR),
+        (frame(frames.CONTINUATION, 0, 1, b""), frames.PROTOCOL_ERROR),
+        (frame(frames.HEADERS, 0, 1) + frame(frames.PING, 0, 0, bytes(8)), frames.PROTOCOL_ERROR),
+        (frame(frames.HEADERS, frames.PADDED, 1, b"\x09"), frames.PROTOCOL_ERROR),
+        (frame(frames.WINDOW_UPDATE, 0, 0, b"\x00"), frames.FRAME_SIZE_ERROR),
+        (frame(frames.WINDOW_UPDATE, 0, 0, b"\x7f\xff\xff\xff"), frames.FLOW_CONTROL_ERROR),
+        (frame(frames.SETTINGS, 0, 0, b"\x00"), frames.FRAME_SIZE_ERROR),
+        (frame(frames.PUSH_PROMISE, 0, 1, bytes(4)), frames.PROTOCOL_ERROR),
+        (frame(frames.PING, 0, 0, bytes(8)) * 20_000, frames.ENHANCE_YOUR_CALM),
+        (
+            frame(frames.HEADERS, 0, 1) + frame(frames.CONTINUATION, 0, 1, bytes(100)) * 300,
+            frames.ENHANCE_YOUR_CALM,
+        ),
+        (b"\xff\xff\xff\x00\x00\x00\x00\x00\x01", frames.FRAME_SIZE_ERROR),
+    ],
+)
+def test_who_breaks_the_protocol_is_told_and_left(server: Running, sent: bytes, code: int) -> None:
+    """With the code that fits; nobody else notices."""
+    with Raw(server) as raw:
+        if not sent.startswith(b"GET"):
+            raw.begin()
+        with suppress(BrokenPipeError, ConnectionResetError):
+            raw.sendall(sent)
+        try:
+            assert raw.ends_with() == code
+        except ConnectionResetError:  # the rest of a flood was not read
+            assert code == frames.ENHANCE_YOUR_CALM
+    assert is_well(server)
+
+
+def test_more_calls_than_may_be_open_are_refused(server: Running) -> None:
+    """By their streams; those that are open go on."""
+    with Raw(server) as raw:
+        raw.begin()
+        for stream in range(1, 2 * 1001, 2):
+            raw.sendall(frame(frames.HEADERS, frames.END_HEADERS, stream, raw.headers()))
+        _, _, stream, payload = raw.next(frames.RST_STREAM)
+        assert (stream, payload) == (2001, struct.pack(">I", frames.REFUSED_STREAM))
+    assert is_well(server)
+
+
+def test_a_message_that_does_not_come_in_time_is_given_up(server: Running) -> None:
+    """With DEADLINE_EXCEEDED, gRPC's 4."""
+    with Raw(server) as raw:
+        raw.begin()
+        raw.call(1, b"half", end=0)
+        _, flags, stream, block = raw.next(frames.HEADERS)
+        assert (stream, flags & frames.END_STREAM) == (1, frames.END_STREAM)
+        assert dict(hpack.Decoder().decode(block))["grpc-status"] == "4"
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(max_size=300), st.integers(0, 2**32))
+def test_nothing_that_is_sent_stops_the_server(noise: bytes, seed: int) -> None:
+    """Noise after the preface, and right frames with bytes changed."""
+    server = _shared()
+    chance = random.Random(seed)
+    with Raw(server) as raw:
+        raw.begin()
+        whole = bytearray(frame(frames.HEADERS, frames.END_HEADERS, 1, raw.headers()))
+        whole += frame(frames.DATA, frames.END_STREAM, 1, struct.pack(">BI", 0, 4) + b"four")
+        for _ in range(chance.randint(0, 4)):
+            whole[chance.randrange(len(whole))] = chance.randrange(256)
+        raw.sendall(bytes(whole) + noise)
+    assert is_well(server)
+
+
+_ONE: list[Running] = []
+
+
+def _shared() -> Running:
+    """Of all examples, since a fixture may not be given to each."""
+    if not _ONE:
+        _ONE.append(Running())
+    return _ONE[0]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ended() -> Iterator[None]:
+    yield
+    for server in _ONE:
+        server.stop()
+        server.join()
+
+
+names = st.sampled_from(["grpc-timeout", "x-a", "x-b", "authorization", ":path", "te"])
+lists = st.lists(st.tuples(names, st.text("abcxyz0", max_size=6)), min_size=1, max_size=5)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(lists, st.booleans()), max_size=20), st.sampled_from([0, 64, 4096]))
+def test_headers_are_read_as_without_a_memory(
+    sent: list[tuple[list[tuple[str, str]], bool]], size: int
+) -> None:
+    """Blocks repeated or new, with a table of any size: always what a plain decoder reads."""
+    encoder, plain, reader = hpack.Encoder(), hpack.Decoder(), BlockReader()
+    encoder.header_table_size = size
+    for pairs, huffman in sent + sent:
+        block = encoder.encode(pairs, huffman=huffman)
+        expected = {bytes(name): bytes(value) for name, value in plain.decode(block, raw=True)}
+        assert reader.read(block) == expected
