@@ -49,14 +49,14 @@ def uvicorn_config(app: AsgiApp, doors: Mapping[str, Door], drain: float) -> uvi
 class Certificate:
     """What the server shows by TLS: read at the start, and again when it is told to."""
 
-    def __init__(self, serving: ServingSettings) -> None:
+    def __init__(self, serving: ServingSettings, protocol: str = "http/1.1") -> None:
         self._certificate = serving.tls_certificate
         self._key = serving.tls_key
         self.context: ssl.SSLContext | None = None
         if self._certificate is not None:
             self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self.context.minimum_version = ssl.TLSVersion.TLSv1_2
-            self.context.set_alpn_protocols(["http/1.1"])
+            self.context.set_alpn_protocols([protocol])
             self.read()
 
     def read(self) -> None:

@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -126,6 +127,7 @@ class _Process:
         self.projects, self.place = projects, place
         self.serving = projects[0].serving
         self.certificate = Certificate(self.serving)
+        self.grpc_certificate = Certificate(self.serving, "h2")
         registry = CollectorRegistry()
         self.instruments = Instruments("server", registry)
         buckets = Buckets(time.monotonic) if place is None else place.buckets
@@ -182,7 +184,8 @@ class _Process:
             self.models, peers, host=self.serving.host, draining=lambda: self.server.should_exit
         )
         ready = partial(check_ready, self.models, peers, lambda: self.server.should_exit)
-        self.beside = _grpc_server(self.models, self.serving, ready, shared=place is not None)
+        tls, shared = self.grpc_certificate.context, place is not None
+        self.beside = _grpc_server(self.models, self.serving, ready, tls, shared=shared)
         config = uvicorn_config(front, front.doors, drain)
         self.server = Server(config, self.certificate, self.beside, acceptor, drain)
 
@@ -204,6 +207,7 @@ class _Process:
         """At SIGHUP, what can be read again without another process."""
         try:
             self.certificate.read()
+            self.grpc_certificate.read()
         except SettingsError as error:
             log.error("%s", error)
         for look in looks:
@@ -249,6 +253,7 @@ def _grpc_server(
     models: Mapping[str, ServedModel],
     serving: ServingSettings,
     ready: Callable[[], Awaitable[None]],
+    tls: ssl.SSLContext | None,
     *,
     shared: bool,
 ) -> GrpcServer | None:
@@ -260,7 +265,7 @@ def _grpc_server(
             allow_any(models, authorization)
 
     return make_grpc_server(
-        models, serving.host, serving.grpc_port, check=check, ready=ready, shared=shared
+        models, serving.host, serving.grpc_port, check=check, ready=ready, shared=shared, tls=tls
     )
 
 

@@ -278,6 +278,27 @@ def test_a_key_is_asked_for(tmp_path: Path) -> None:
             assert client.is_server_ready()
 
 
+def test_a_certificate_is_for_this_door_too(tmp_path: Path) -> None:
+    """Who trusts it is answered, who speaks plainly is not: keys never go out in the clear."""
+    project = make_project(
+        tmp_path, f'{PROJECT}tls_certificate = "certificate.pem"\ntls_key = "key.pem"\n'
+    )
+    command = (
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 "
+        "-addext subjectAltName=IP:127.0.0.1 -keyout key.pem -out certificate.pem -subj /CN=x"
+    )
+    subprocess.run(command.split(), cwd=tmp_path, check=True, capture_output=True)
+    publish(project, add_version(project, 1), epoch=1)
+    with running(project.project, wait=False) as server:
+        server.wait_for(lambda: "ready in" in server.log.read_text())
+        address, file = address_of(project), str(tmp_path / "certificate.pem")
+        with triton.InferenceServerClient(address, ssl=True, root_certificates=file) as client:
+            check(client.infer(MODEL, [given()]))
+        with pytest.raises(grpc.RpcError) as wrong:
+            call(address, by_hand().SerializeToString())
+        assert wrong.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
 def test_without_keys_nobody_else_can_reach_it(tmp_path: Path) -> None:
     """The server does not start, as for HTTP."""
     project = make_project(tmp_path / "project", PROJECT)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
@@ -45,6 +46,7 @@ def make_grpc_server(
     check: Callable[[str | None], None],
     ready: Callable[[], Awaitable[None]],
     shared: bool = False,
+    tls: ssl.SSLContext | None = None,
 ) -> GrpcServer:
     """Bound, not started yet; port 0 takes any free one. `shared`: other processes listen on the
     same port. Raises SettingsError."""
@@ -59,7 +61,7 @@ def make_grpc_server(
     listener = _listen(host, port, shared=shared)
     arrive = max(model.settings.serving.arrive_within for model in models.values())
     server = Http2Server(
-        listener, calls, arrive_within=arrive.total_seconds(), keep_alive=KEEP_ALIVE
+        listener, calls, arrive_within=arrive.total_seconds(), keep_alive=KEEP_ALIVE, tls=tls
     )
     shown = f"[{host}]" if ":" in host else host
     return GrpcServer(server, f"{shown}:{listener.getsockname()[1]}")
