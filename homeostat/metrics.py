@@ -254,6 +254,42 @@ METRICS: tuple[Metric, ...] = (
         "loop",
         "When the tables were last compacted and old rows deleted",
     ),
+    # batch scoring on a schedule
+    Metric(
+        "homeostat_score_runs_total",
+        "counter",
+        "loop",
+        "Scheduled batch runs by how they ended: answered, some_bad, failed",
+        ("model", "job", "result"),
+    ),
+    Metric(
+        "homeostat_score_rows",
+        "gauge",
+        "loop",
+        "Rows of the last scheduled batch run",
+        ("model", "job"),
+    ),
+    Metric(
+        "homeostat_score_answered_ratio",
+        "gauge",
+        "loop",
+        "Share of its rows that have an answer",
+        ("model", "job"),
+    ),
+    Metric(
+        "homeostat_score_seconds",
+        "gauge",
+        "loop",
+        "Time its parts took together",
+        ("model", "job"),
+    ),
+    Metric(
+        "homeostat_last_score_timestamp_seconds",
+        "gauge",
+        "loop",
+        "When it was due",
+        ("model", "job"),
+    ),
     # monitor
     Metric(
         "homeostat_checks_total",

@@ -43,7 +43,8 @@ wrong key, type or value is an error that names the file, the key and what is al
 - Durations are words such as `"30s"`, `"5m"`, `"1h30m"` or `"7d"`; rates such as `"1 per 30d"`;
   sizes such as `"64MB"`. Paths are taken from the project's folder.
 - The environment overrides the file: `{PREFIX}SERVING_PORT=9000` sets `port` in `[serving]`, and
-  `{PREFIX}MODE` the key `mode`. Lists are written with commas. `[[alerts]]` has no such variables.
+  `{PREFIX}MODE` the key `mode`. Lists are written with commas. `[[alerts]]` and `[[score]]`
+  have no such variables.
 - Secrets never stand in the file: it names the variable or the file that holds one.
 """
 

@@ -291,6 +291,19 @@ class AlertSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ScoreSettings:
+    """Batch scoring on a schedule, as `homeostat score` does it; repeat the section for more."""
+
+    name: Annotated[str, "in metrics and logs, and of the files"]
+    input: Annotated[str, "file, folder, or Delta table by folder or URL"]
+    output: Annotated[Path, "folder: each run writes a file named after its time"]
+    every: Annotated[timedelta, "a run is due at each multiple of this since 1970, UTC"]
+    format: Annotated[Literal["parquet", "csv"], "of the files"] = "parquet"
+    keep: Annotated[str, "as --keep"] = "all"
+    log: Annotated[bool, 'the rows are logged, with the role "batch"'] = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class ConsoleSettings:
     """The status page."""
 
@@ -320,6 +333,7 @@ class Settings:
     retrain: RetrainSettings = field(default_factory=RetrainSettings)
     gate: GateSettings = field(default_factory=GateSettings)
     alerts: tuple[AlertSettings, ...] = ()
+    score: tuple[ScoreSettings, ...] = ()
     console: ConsoleSettings = field(default_factory=ConsoleSettings)
     auth: AuthSettings = field(default_factory=AuthSettings)
     project: Annotated[Path, "folder of the file; not a key"] = Path()

@@ -121,6 +121,7 @@ def require_files(settings: Settings) -> None:
 def _check_together(settings: Settings, file: Path) -> None:
     monitor, gate = settings.monitor, settings.gate
     _check_journal(settings, file)
+    _check_scores(settings, file)
     _check_default_answer(settings, file)
     _check_tls(settings, file)
     if monitor.window < monitor.every:
@@ -167,6 +168,16 @@ def _check_tls(settings: Settings, file: Path) -> None:
     if len(missing) == 1:
         message = "missing: TLS needs serving.tls_certificate and serving.tls_key, both or none"
         raise _error(file, f"serving.{missing[0]}", message)
+
+
+def _check_scores(settings: Settings, file: Path) -> None:
+    names = [section.name for section in settings.score]
+    for at, section in enumerate(settings.score):
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", section.name) or names.count(section.name) > 1:
+            message = 'letters, digits, "-" and "_" only, and each name once: it names files'
+            raise _error(file, f"score[{at}].name", message)
+        if section.every < timedelta(minutes=1):
+            raise _error(file, f"score[{at}].every", "a duration of a minute or more")
 
 
 def _check_journal(settings: Settings, file: Path) -> None:

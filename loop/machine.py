@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 
 from homeostat.errors import HomeostatError, Unavailable
 from homeostat.records import Rollout, VersionRef
 from homeostat.state import controls, runs
 from loop import (
+    batch_runs,
     checking,
     deciding,
     log_fit,
@@ -91,6 +93,8 @@ class Machine:
         if newest is not None and newest != rollout:
             self._mirrored_at = None
         self._try("upkeep", lambda: upkeeping.advance(context, now))
+        for section in context.settings.score:
+            self._try(f"score {section.name}", partial(batch_runs.advance, context, section, now))
         self._tidy(now)
         with context.state.begin() as tx:
             active = runs.active(tx, context.model) is not None

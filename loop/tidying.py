@@ -7,7 +7,7 @@ import shutil
 from datetime import timedelta
 
 from homeostat.state import checks, rollouts, runs
-from loop import upkeeping
+from loop import batch_runs, upkeeping
 from loop.context import Context
 
 log = logging.getLogger(__name__)
@@ -24,6 +24,7 @@ def tidy(context: Context) -> int:
         active = runs.active(tx, context.model)
         kept |= {active.run_id} if active else set()
         kept.add(upkeeping.JOB)
+        kept |= {batch_runs.job_name(section) for section in context.settings.score}
         kept |= {f"check-{check.check_id}" for check in checks.running(tx, context.model)}
         for rollout in rollouts.newest(tx, context.model, KEPT_ROLLOUTS):
             for ref in filter(None, (rollout.champion, rollout.previous)):

@@ -39,7 +39,7 @@ class Slot:
         self.latest = Snapshot()
         self._process: asyncio.subprocess.Process | None = None
         self._ended = asyncio.Event()
-        self._heard = 0.0
+        self._heard: float | None = None  # when it last answered; never, while it starts
         self._closed = False
 
     async def live(self, start: Start, count: int, serve: Serve) -> int:
@@ -60,8 +60,7 @@ class Slot:
             raise
         finally:
             theirs.close()
-        self.line = await Line.over(ours, serve)
-        self._heard = time.monotonic()
+        self.line, self._heard = await Line.over(ours, serve), None
         if self._closed:  # meanwhile
             process.terminate()
         running = asyncio.create_task(self.line.run())
@@ -89,10 +88,14 @@ class Slot:
     def keep(self, told: Any) -> None:
         self.latest = as_snapshot(told)
 
+    @property
+    def silent(self) -> float:
+        """For how many seconds it has not answered."""
+        return 0.0 if self._heard is None else time.monotonic() - self._heard
+
     def end_if_silent(self, seconds: float) -> None:
-        silent = time.monotonic() - self._heard
-        if self._process is not None and silent > seconds:
-            log.error("worker %d has not answered for %.0f s; it is ended", self.number, silent)
+        if self._process is not None and self.silent > seconds:
+            log.error("worker %d has been silent for %.0f s; it is ended", self.number, self.silent)
             self._process.kill()
 
     async def leave(self, within: float) -> None:

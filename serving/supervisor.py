@@ -22,8 +22,9 @@ from serving.snapshot import Family, Sample, Snapshot, lasting, merged
 
 log = logging.getLogger(__name__)
 
-LOOK = 5.0  # seconds between two looks at what each worker has counted, and whether it answers
+LOOK = 2.0  # seconds between two looks at what each worker has counted, and whether it answers
 ASKED = 4.0  # seconds for its answer
+DEAF = 8.0  # seconds without one, until it counts as not ready
 SILENT = 60.0  # seconds without one, until a worker that hangs is ended
 FLUSH = 50.0
 STORING = 35.0  # seconds, beside serving.drain, to store what waits
@@ -75,6 +76,8 @@ class Supervisor:
         for slot in self._slots:
             if not (slot.ready or slot.leaving):
                 return f"worker {slot.number} of {len(self._slots)} is not ready: {slot.problem}"
+            if slot.silent > DEAF:
+                return f"worker {slot.number} has not answered for {slot.silent:.0f} s"
         if not any(slot.ready for slot in self._slots):
             return "the only worker is being replaced"
         return ""

@@ -226,6 +226,27 @@ def test_no_worker_outlives_the_supervisor(tmp_path: Path) -> None:
         assert server.predict([ROW]).status_code == 200
 
 
+def test_a_worker_that_hangs_is_not_taken_for_ready(server: Server) -> None:
+    """It lives, and answers nothing: the other one says so; the server is ready when it goes on."""
+    hangs, _ = workers_of(server)
+    os.kill(hangs.pid, signal.SIGSTOP)
+    try:
+        server.wait_for(lambda: "has not answered for" in _readiness(server.url))
+    finally:
+        os.kill(hangs.pid, signal.SIGCONT)
+    server.wait_for(lambda: _status(server.url) == 200)
+
+
+def test_a_signal_at_the_start_ends_it_well(tmp_path: Path) -> None:
+    """Also while the workers are still being started."""
+    settings = project_at(tmp_path)
+    with running(settings.project, environ=TWO, wait=False) as server:
+        assert server.stop() == 0
+    with running(settings.project, environ=TWO, wait=False) as server:
+        server.wait_for(lambda: len(workers_of(server)) == 2)
+        assert server.stop() == 0
+
+
 def test_the_supervisor_imports_nothing_heavy(server: Server) -> None:
     """It has to start workers also where memory is short."""
     mapped = Path(f"/proc/{server.process.pid}/maps").read_text()
@@ -262,9 +283,16 @@ def test_fewer_workers_store_what_the_others_left(tmp_path: Path) -> None:
 def _status(url: str) -> int:
     """By a connection of its own: one that is kept may be a dead worker's."""
     try:
-        return httpx.get(f"{url}/health/ready", timeout=10).status_code
+        return httpx.get(f"{url}/health/ready", timeout=2).status_code
     except httpx.TransportError:
         return 0
+
+
+def _readiness(url: str) -> str:
+    try:
+        return httpx.get(f"{url}/health/ready", timeout=2).text
+    except httpx.TransportError:  # by the worker that hangs
+        return ""
 
 
 def test_the_announcement_names_the_supervisor(server: Server, settings: Settings) -> None:
