@@ -347,6 +347,7 @@ def test_no_body_is_our_fault(inputs: Any, members: Any, tail: bytes, length: in
             assert rows.count > 0
 
 
+@pytest.mark.filterwarnings("ignore:overflow")
 @given(st.binary(max_size=200), st.integers(0, 10_000))
 def test_nor_are_bytes_that_changed_on_the_way(noise: bytes, place: int) -> None:
     """A right request with some of its bytes replaced."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from homeostat.errors import InputError
 from homeostat.records import ModelSpec
+from serving.finite import is_finite
 from serving.open_inference.datatypes import BYTES, NUMBERS
 from serving.open_inference.signature import (
     KEY,
@@ -153,11 +154,8 @@ def _numbers(tensor: Tensor, described: Described, wanted: Any) -> NDArray[Any]:
 
 def _check_values(matrix: NDArray[Any], name: str, *, whole: bool) -> None:
     """`whole`: whole numbers that go on as doubles."""
-    flat = matrix.ravel()
-    # what is not finite stays so in a sum of squares; only where that is, each value is looked at
-    finite = np.isfinite(matrix) if not math.isfinite(np.dot(flat, flat)) else None
-    if finite is not None and not finite.all():
-        row = int(finite.all(axis=1).argmin())
+    if not is_finite(matrix):
+        row = int(np.isfinite(matrix).all(axis=1).argmin())
         message = f'row {row}: "{name}" holds a value that is no finite number'
         raise InputError(message, row=row, field=name)
     if whole and (np.abs(matrix.astype(np.float64, copy=False)) >= WHOLE_LIMIT).any():
