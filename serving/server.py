@@ -30,6 +30,7 @@ from serving.acceptor import Acceptor
 from serving.admin_app import allow_any, make_app
 from serving.asgi import Front
 from serving.follower import Follower
+from serving.hangup import watch_terminal
 from serving.http_server import Certificate, Server, sweep, uvicorn_config
 from serving.key_watch import KeyWatch
 from serving.limits import Buckets
@@ -148,8 +149,9 @@ class _Process:
             self.listeners = [listen(self.serving.host, self.serving.port)]
         self._make_server(self.own if self.line is None else Worker(self.line))
         for number in (signal.SIGTERM, signal.SIGINT):
-            # uvicorn repeats a signal once it has drained: that would end us before the journal
-            signal.signal(number, lambda *_: None)
+            # before uvicorn listens to signals; and after, when it has drained and repeats them,
+            # which would end us before the journal
+            signal.signal(number, self._end)
         for model in models.values():
             await asyncio.to_thread(model.journal.start)
             stack.push_async_callback(_close, model)
@@ -165,7 +167,7 @@ class _Process:
             url = address(self.listeners[0], self.serving)
             stack.enter_context(announced(self.projects, {"url": url, **where}))
             loop = asyncio.get_running_loop()
-            loop.add_signal_handler(signal.SIGHUP, self._reload, looks)
+            loop.add_signal_handler(signal.SIGHUP, self._reload, watch_terminal(), looks)
         else:
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
             _in_background(stack, self._tell_state(self.line))
@@ -200,11 +202,19 @@ class _Process:
             gauge("homeostat_workers_ready").set(self._ready())
         self.machine.refresh()
 
+    def _end(self, *_: Any) -> None:
+        self.server.should_exit = True
+
     def _ready(self) -> bool:
         return all(model.current is not None for model in self.models.values())
 
-    def _reload(self, looks: Sequence[Callable[[], None]]) -> None:
+    def _reload(
+        self, terminal_is_gone: Callable[[], bool], looks: Sequence[Callable[[], None]]
+    ) -> None:
         """At SIGHUP, what can be read again without another process."""
+        if terminal_is_gone():
+            self.server.should_exit = True
+            return
         try:
             self.certificate.read()
             self.grpc_certificate.read()

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from homeostat.errors import HomeostatError, SettingsError
+from serving.hangup import watch_terminal
 from serving.seats import Seats
 from serving.slot import Slot, Start
 from serving.snapshot import Family, Sample, Snapshot, lasting, merged
@@ -52,7 +53,10 @@ class Supervisor:
         again = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
-        loop.add_signal_handler(signal.SIGHUP, again.set)
+        gone = watch_terminal()
+        loop.add_signal_handler(
+            signal.SIGHUP, lambda: self._stopping.set() if gone() else again.set()
+        )
         for _ in range(self._count):
             self._add()
         others = [

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
+import subprocess
+import sys
+import termios
 import threading
 import time
 from collections import Counter
@@ -245,6 +249,32 @@ def test_a_signal_at_the_start_ends_it_well(tmp_path: Path) -> None:
     with running(settings.project, environ=TWO, wait=False) as server:
         server.wait_for(lambda: len(workers_of(server)) == 2)
         assert server.stop() == 0
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_closed_terminal_ends_the_server(tmp_path: Path, workers: str) -> None:
+    """SIGHUP is a reload, but not where it says that whoever started the server is gone."""
+    settings = project_at(tmp_path)
+    master, terminal = os.openpty()
+    command = [sys.executable, "-m", "serving", "--project", str(settings.project)]
+    settled = {"HOMEOSTAT_SERVING_PORT": "0", "HOMEOSTAT_SERVING_WORKERS": workers}
+    with (tmp_path / "server.log").open("w") as errors:
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env=os.environ | settled,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(terminal, termios.TIOCSCTTY, 0),
+        )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        os.close(terminal)
+        os.close(master)
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
 
 
 def test_the_supervisor_imports_nothing_heavy(server: Server) -> None:
