@@ -17,6 +17,26 @@ from homeostat.records import Feature, ModelSpec, Task
 from homeostat.registry.cache import model_folder
 
 WIDTH = 6
+
+
+class InPlace(torch.nn.Module):
+    """A sum that others see as well."""
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        twice = rows * 2
+        twice += rows
+        return twice
+
+
+class Residual(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = torch.nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        return rows + self.inner(rows)
+
+
 LAYERS = {
     "relu": torch.nn.ReLU(),
     "leaky": torch.nn.LeakyReLU(0.2),
@@ -30,6 +50,9 @@ LAYERS = {
     "no bias": torch.nn.Linear(WIDTH, WIDTH, bias=False),
     "norm": torch.nn.BatchNorm1d(WIDTH),
     "plain norm": torch.nn.BatchNorm1d(WIDTH, affine=False),
+    "layer norm": torch.nn.LayerNorm(WIDTH),
+    "plain layer norm": torch.nn.LayerNorm(WIDTH, elementwise_affine=False),
+    "residual": Residual(),
 }
 
 
@@ -84,24 +107,16 @@ class Attention(torch.nn.Module):
         return torch.softmax(rows @ rows.T, 1) @ rows
 
 
-class Residual(torch.nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.inner = torch.nn.Linear(WIDTH, WIDTH)
-
-    def forward(self, rows: torch.Tensor) -> torch.Tensor:
-        return rows + self.inner(rows)
-
-
 @pytest.mark.parametrize(
     ("network", "shape"),
     [
         (Attention(), (WIDTH,)),
-        (Residual(), (WIDTH,)),
+        (InPlace(), (WIDTH,)),
+        (torch.nn.Sequential(torch.nn.LayerNorm((2, 3)), torch.nn.Flatten()), (2, 3)),
         (torch.nn.Sequential(torch.nn.GELU(), torch.nn.Linear(WIDTH, 3)), (WIDTH,)),
         (torch.nn.Sequential(torch.nn.Linear(3, 1), torch.nn.Flatten()), (2, 3)),
     ],
-    ids=["attention", "residual", "gelu", "last dimension"],
+    ids=["attention", "in place", "norm of all", "gelu", "last dimension"],
 )
 def test_everything_else_is_left_to_torch(
     tmp_path: Path, network: torch.nn.Module, shape: tuple[int, ...]

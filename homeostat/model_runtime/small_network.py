@@ -27,21 +27,23 @@ RELATIVE, ABSOLUTE = 1e-4, 1e-5
 class SmallNetwork:
     """Called with (rows, features) of float32, which it leaves as they are."""
 
-    steps: tuple[tuple[int, Step], ...]  # whose result each one takes, and what it does with it
+    # whose result each one takes, what it does with it, and whose it adds instead
+    steps: tuple[tuple[int, Step, int | None], ...]
     outputs: tuple[int, ...]
 
     def run(self, rows: Array) -> list[Array]:
         """The outputs that were asked for, as the graph numbers them."""
         values = [rows]
-        for source, step in self.steps:
-            values.append(step(values[source]))
+        for source, step, other in self.steps:
+            taken = values[source]
+            values.append(step(taken) if other is None else taken + values[other])
         return [values[place] for place in self.outputs]
 
 
 def small_network(flat: GraphModule) -> SmallNetwork | None:
     """None for a network that is not one of dense layers alone."""
     places: dict[Node, int] = {}
-    steps: list[tuple[int, Step]] = []
+    steps: list[tuple[int, Step, int | None]] = []
     tensors: dict[Node, torch.Tensor] = {}
     for node in flat.graph.nodes:
         match node.op:
@@ -49,12 +51,16 @@ def small_network(flat: GraphModule) -> SmallNetwork | None:
                 tensors[node] = _attribute(flat, node.target)
             case "placeholder" if not places:
                 places[node] = 0
+            case "call_function" if _is_sum(node, places):
+                one, other = node.args
+                steps.append((places[one], _same, places[other]))
+                places[node] = len(steps)
             case "call_function":
                 source = node.args[0]
                 step = _step(node, tensors) if source in places else None
                 if step is None:
                     return None
-                steps.append((places[source], step))
+                steps.append((places[source], step, None))
                 places[node] = len(steps)
             case "output":
                 wanted = node.args[0]
@@ -76,6 +82,12 @@ def agrees(network: SmallNetwork, rows: Array, outputs: Sequence[torch.Tensor]) 
         ours.shape == theirs.shape and np.allclose(ours, theirs, rtol=RELATIVE, atol=ABSOLUTE)
         for ours, theirs in zip(found, [each.numpy() for each in outputs], strict=True)
     )
+
+
+def _is_sum(node: Node, places: dict[Node, int]) -> bool:
+    """Of two results, as around a residual block."""
+    plain = node.target is aten.add.Tensor and not node.kwargs
+    return plain and all(isinstance(each, Node) and each in places for each in node.args)
 
 
 def _attribute(module: torch.nn.Module, path: str) -> torch.Tensor:
@@ -129,6 +141,29 @@ def _batch_norm(
     return lambda rows: rows * factor + offset
 
 
+def _layer_norm(
+    shape: list[int],
+    scale: Array | None = None,
+    shift: Array | None = None,
+    epsilon: float = 1e-5,
+    _fast: bool = True,
+) -> Step | None:
+    if len(shape) != 1:
+        return None
+    least = np.float32(epsilon)
+
+    def step(rows: Array) -> Array:
+        found: Array = rows - rows.mean(axis=1, keepdims=True)
+        found /= np.sqrt((found * found).mean(axis=1, keepdims=True) + least)
+        if scale is not None:
+            found *= scale
+        if shift is not None:
+            found += shift
+        return found
+
+    return step
+
+
 def _softmax(dimension: int, *_: None) -> Step | None:
     if dimension not in (1, -1):
         return None
@@ -175,6 +210,7 @@ def _silu(rows: Array) -> Array:
 _MAKERS: dict[Any, Callable[..., Step | None]] = {
     aten.linear.default: _linear,
     aten.batch_norm.default: _batch_norm,
+    aten.layer_norm.default: _layer_norm,
     aten.relu.default: lambda: _relu,
     aten.leaky_relu.default: _leaky_relu,
     aten.tanh.default: lambda: np.tanh,
