@@ -17,10 +17,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
+import numpy as np
 import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from serving_kit import FEATURES, MODEL, Server, add_version, make_project, publish, running
+from tritonclient.grpc import InferenceServerClient, InferInput
 
 from homeostat.journal.reader import Journal
 from homeostat.records import Task
@@ -51,7 +53,6 @@ def counted(server: Server, name: str, **labels: str) -> float:
         for sample in family.samples
         if sample.name == name and labels.items() <= sample.labels.items()
     ]
-    assert values, name
     return sum(values)
 
 
@@ -117,7 +118,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 @pytest.fixture(scope="module")
 def server(settings: Settings) -> Iterator[Server]:
-    with running(settings.project, environ=TWO) as server:
+    with running(settings.project, environ=TWO | {"HOMEOSTAT_SERVING_GRPC_PORT": "0"}) as server:
         yield server
 
 
@@ -328,5 +329,18 @@ def _readiness(url: str) -> str:
 def test_the_announcement_names_the_supervisor(server: Server, settings: Settings) -> None:
     """Who looks for the server finds one address, and the process to signal."""
     found = json.loads((settings.home / "serving.json").read_text())
-    assert found == {"url": server.url, "pid": server.process.pid}
+    assert (found["url"], found["pid"]) == (server.url, server.process.pid)
     os.kill(found["pid"], 0)
+
+
+def test_workers_share_the_port_of_grpc(server: Server, settings: Settings) -> None:
+    """Any of them answers there, and speaks for all."""
+    address = json.loads((settings.home / "serving.json").read_text())["grpc"]
+    given = InferInput("input", [1, 2, 2], "FP32")
+    given.set_data_from_numpy(np.zeros((1, 2, 2), np.float32))
+    before = counted(server, "homeostat_rows_total")
+    for _ in range(6):
+        with InferenceServerClient(address) as client:
+            assert client.is_server_ready()
+            client.infer(MODEL, [given])
+    assert counted(server, "homeostat_rows_total") == before + 6
