@@ -192,6 +192,22 @@ class Line(NamedTuple):
     number: int
 
 
+def test_who_comes_late_has_saved_up_no_turns() -> None:
+    """And takes its turn with the others from then on."""
+    waiting = deque(Line("ab"[number % 2], 1, number) for number in range(100))
+    turns = Turns()
+    for _ in range(10):
+        for each in turns.next(waiting, 4):
+            waiting.remove(each)
+    waiting.extend(Line("c", 1, number) for number in range(100, 200))
+    had = Counter[str]()
+    for _ in range(3):
+        for each in turns.next(waiting, 4):
+            waiting.remove(each)
+            had[each.caller] += 1
+    assert had == {"a": 4, "b": 4, "c": 4}
+
+
 lines = st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 12)), min_size=1, max_size=60)
 
 

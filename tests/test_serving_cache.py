@@ -64,6 +64,17 @@ def test_the_cache_is_a_dictionary_that_forgets_what_was_used_longest_ago(
     assert (memory.hits, memory.misses) == (hits, misses)
 
 
+def test_what_is_used_stays() -> None:
+    """However long ago it was put there."""
+    memory = Memory(2 * size_of(outputs(1)))
+    memory.put("1", b"old", outputs(1))
+    memory.put("1", b"new", outputs(1))
+    assert memory.get("1", b"old") is not None
+    memory.put("1", b"newest", outputs(1))
+    kept = [name for name in (b"old", b"new", b"newest") if memory.get("1", name) is not None]
+    assert kept == [b"old", b"newest"]
+
+
 @given(st.lists(st.lists(st.integers(0, 2), min_size=2, max_size=2), min_size=1, max_size=3))
 def test_only_equal_rows_are_equal_inputs(rows: list) -> None:
     """Ids and keys are the caller's; one row of four values is not two rows of two."""

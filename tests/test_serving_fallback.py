@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from words_kit import WORDS, Served, load_words, ref_of
+from words_kit import WORDS, Served, answered, load_words, ref_of
 
 from homeostat.errors import ModelError
 from homeostat.journal.reader import Journal
@@ -26,9 +26,9 @@ batches = st.lists(
 @given(batches)
 def test_a_version_that_never_fails_is_always_asked(given_batches: list) -> None:
     """And nothing is kept of it."""
-    for answered, _, now in given_batches:
+    for well, _, now in given_batches:
         assert tried(WELL, LIMITS, now) == (True, WELL)
-        assert told(WELL, LIMITS, answered, 0, now) == WELL
+        assert told(WELL, LIMITS, well, 0, now) == WELL
 
 
 @given(batches, st.integers(1, 5))
@@ -36,10 +36,10 @@ def test_failures_in_a_row_open_it(given_batches: list, in_a_row: int) -> None:
     """So many, whatever came before, however long they take; an answer between ends a row."""
     limits = Limits(in_a_row=in_a_row, share=1.0, rest=5.0)
     row, state, now = 0, WELL, 0.0
-    for answered, failed, pause in given_batches:
+    for well, failed, pause in given_batches:
         now += pause
-        state = told(state, limits, answered, failed, now)
-        row = 0 if answered else row + failed
+        state = told(state, limits, well, failed, now)
+        row = 0 if well else row + failed
         assert (state.phase is Phase.OPEN) == (row >= in_a_row)
         if state.phase is Phase.OPEN:
             row, state = 0, WELL
@@ -59,7 +59,7 @@ def test_a_share_of_failures_opens_it(failed: int, phase: Phase) -> None:
 def test_no_rest_is_cut_short_and_none_is_endless(given_batches: list) -> None:
     """One request tries it after its rest; a success closes it, a failure doubles the rest."""
     now, circuit = 0.0, WELL
-    for answered, failed, pause in given_batches:
+    for well, failed, pause in given_batches:
         now += pause
         before = circuit
         asks, circuit = tried(circuit, LIMITS, now)
@@ -73,7 +73,7 @@ def test_no_rest_is_cut_short_and_none_is_endless(given_batches: list) -> None:
             again = told(circuit, LIMITS, 0, 1, now)
             assert again.phase is Phase.OPEN
             assert again.rest == min(LONGEST_REST, 2 * before.rest)
-        circuit = told(circuit, LIMITS, answered, failed, now)
+        circuit = told(circuit, LIMITS, well, failed, now)
 
 
 @pytest.fixture(scope="module")
@@ -198,3 +198,27 @@ def test_the_champion_answers_for_a_canary_that_fails(
 
     [answer] = served.run(work)
     assert (answer["version"], answer["fallback"]) == ("3", True)
+
+
+def test_only_those_answers_say_so_that_should_have_been_anothers(
+    tmp_path: Path, loaded: dict[int, LoadedModel]
+) -> None:
+    """Though all wait together for the same version."""
+    served = Served(tmp_path, serving=LATER)
+    trial = Trial(version=ref_of(loaded[2]), kind=TrialKind.CANARY, share=0.5)
+    people = [f"user {number}" for number in range(20)]
+
+    async def work() -> tuple[dict[str, bool], list]:
+        served.serve(loaded[3], trial=(loaded[2], trial))
+        before = [(await served.ask(KNOWN, keys=[key]))[0] for key in people]
+        on_trial = {key: each["version"] == "2" for key, each in zip(people, before, strict=True)}
+        unlucky = next(key for key in people if on_trial[key])
+        await served.ask(UNKNOWN, UNKNOWN, UNKNOWN, keys=[unlucky])
+        told = [served.submit(KNOWN, keys=[key]) for key in people]
+        return on_trial, await answered(told)
+
+    on_trial, answers = served.run(work)
+    assert {each["version"] for each in answers} == {"3"}
+    assert [each.get("fallback", False) for each in answers] == list(on_trial.values())
+    roles = [role for _, role in served.logged("version, role") if role == "fallback"]
+    assert len(roles) == sum(on_trial.values())

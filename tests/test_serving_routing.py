@@ -209,6 +209,22 @@ def test_a_version_is_asked_by_its_name(tmp_path: Path, loaded: dict[int, Loaded
     ]
 
 
+def test_a_trial_that_takes_something_else_is_asked_by_name_alone(
+    tmp_path: Path, loaded: dict[int, LoadedModel]
+) -> None:
+    """Requests for the champion are none for it; the problem is told."""
+    served = Served(tmp_path)
+    other = load_words(tmp_path / "other", 4, features=("first", "third"))
+
+    async def work() -> list[str]:
+        served.serve(loaded[1], trial=a_trial(other, TrialKind.CANARY, 1.0))
+        assert "is asked by name alone" in str(served.model.trial_problem)
+        said = [*await served.ask([[1, 2]]), *await served.ask([[1, 2]], name="4")]
+        return [each["version"] for each in said]
+
+    assert served.run(work) == ["1", "4"]
+
+
 def test_the_version_on_trial_becomes_the_champion(
     tmp_path: Path, loaded: dict[int, LoadedModel]
 ) -> None:

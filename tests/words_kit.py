@@ -48,7 +48,12 @@ class Fragile(torch.nn.Module):
         return self.words(rows).sum(1)
 
 
-def load_words(folder: Path, version: int = 1, words: int = WORDS) -> LoadedModel:
+def load_words(
+    folder: Path,
+    version: int = 1,
+    words: int = WORDS,
+    features: tuple[str, str] = ("first", "second"),
+) -> LoadedModel:
     """`words`: how many it knows."""
     entry = folder / str(version)
     path = model_folder(entry) / "data" / "model.pt2"
@@ -64,7 +69,7 @@ def load_words(folder: Path, version: int = 1, words: int = WORDS) -> LoadedMode
         version=str(version),
         runtime="torch",
         task=Task.CLASSIFICATION,
-        features=tuple(Feature(name=name, integer=True) for name in ("first", "second")),
+        features=tuple(Feature(name=name, integer=True) for name in features),
         tensor_shape=(2,),
         tensor_dtype="int64",
     )
