@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from score_kit import (
 from serving_kit import CLASSES, Network
 
 from homeostat.identifiers import milliseconds_of
+from homeostat.journal.reader import Journal
 from homeostat.settings import Settings
 
 
@@ -311,3 +313,48 @@ def test_the_state_names_what_was_done(shapes: Settings, rows: pa.Table, tmp_pat
     state = tmp_path / "out.parquet.score"
     assert json.loads((state / "finished.json").read_text())["rows"] == 1000
     assert not (state / "staged").exists()
+
+
+def test_an_input_without_rows(shapes: Settings, rows: pa.Table, tmp_path: Path) -> None:
+    """There is an output, with the columns that were added and no row."""
+    pq.write_table(rows.slice(0, 0), tmp_path / "in.parquet")
+    assert score(shapes, tmp_path / "in.parquet", tmp_path / "out.parquet").status == 0
+    found = pq.read_table(tmp_path / "out.parquet")
+    assert found.num_rows == 0
+    assert "prediction" in found.column_names
+
+
+def test_text_files_of_every_habit(shapes: Settings, tmp_path: Path) -> None:
+    """A folder of CSV files: a byte order mark, Windows' line ends, no newline at the end, columns
+    the model does not take between those it does; rows are numbered in each file."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    head = "width,who,height,weight,shine"
+    (folder / "a.csv").write_bytes(f"\ufeff{head}\r\n1,Zoë,2,3,4\r\n1,x,2,3,\r\n".encode())
+    (folder / "b.csv").write_bytes(f'{head}\n1,"a,\n""b""",2,3,4\n 5 ,y,6e0,7,8'.encode())
+    done = score(shapes, folder, tmp_path / "out.csv")
+    assert done.status == 3
+    with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["who"] for line in lines] == ["Zoë", 'a,\n"b"', "y"]
+    matrix = [[1.0, 2, 3, 4], [1, 2, 3, 4], [5, 6, 7, 8]]
+    assert [line["prediction"] for line in lines] == Network(1).expected(matrix)[0]
+    ((name, row),) = [(bad["file"], bad["row"]) for bad in done.bad]
+    assert (Path(name).name, row) == ("a.csv", "1")
+
+
+def test_ids_of_the_callers_own(shapes: Settings, rows: pa.Table, tmp_path: Path) -> None:
+    """--id-column takes them, in the output and in the log, so that labels by these ids join."""
+    pq.write_table(rows, tmp_path / "in.parquet")
+    options = ("--id-column", "note", "--log")
+    assert score(shapes, tmp_path / "in.parquet", tmp_path / "out.parquet", *options).status == 0
+    found = pq.read_table(tmp_path / "out.parquet")
+    assert found["prediction_id"].to_pylist() == rows["note"].to_pylist()
+    journal = Journal(shapes.journal_path, shapes.model.name, shapes.model.task)
+    now, day = datetime.now(UTC), timedelta(days=1)
+    logged = journal.window(now - day, now + day, FEATURES, roles=("batch",))
+    assert set(logged["_prediction_id"].to_pylist()) == set(rows["note"].to_pylist())
+    by_id = dict(
+        zip(logged["_prediction_id"].to_pylist(), logged["width"].to_pylist(), strict=True)
+    )
+    assert by_id["row 7"] == pytest.approx(rows["width"][7].as_py())

@@ -17,7 +17,11 @@ import pyarrow.parquet as pq
 from homeostat.errors import InputError
 from homeostat.model_runtime.contract import Outputs
 from homeostat.records import ModelSpec, Task
+from homeostat.scoring.columns import is_text
 from homeostat.scoring.job import Options
+
+PREDICTION_ID = "prediction_id"
+GROUP_BYTES = 32 << 20  # of a row group, in memory
 
 
 class Layout:
@@ -34,7 +38,7 @@ class Layout:
                 )
 
     def added(self, classes: Sequence[str]) -> list[str]:
-        names = ["prediction_id", "model_version", "prediction"]
+        names = [PREDICTION_ID, "model_version", "prediction"]
         names += [f"probability_{name}" for name in classes]
         return [f"{self._prefix}{name}" for name in names]
 
@@ -79,6 +83,8 @@ class PartFile:
         self._file: Any = None
         self._writer: Any = None
         self._schema: Any = None
+        self._waiting: list[Any] = []  # many small row groups are slow to write and to read
+        self._bytes = 0
 
     def write(self, table: Any) -> None:
         table = flat(table) if self._path.suffix == ".csv" else table
@@ -86,13 +92,17 @@ class PartFile:
             self._file = self._partial.open("wb")
             self._schema = table.schema
             self._writer = writer_for(self._path, self._file, self._schema)
-        self._writer.write_table(table.cast(self._schema))
+        self._waiting.append(table.cast(self._schema))
+        self._bytes += table.nbytes
+        if self._bytes >= GROUP_BYTES:
+            self._flush()
 
     def close(self) -> None:
         """A part none of whose rows was answered has no file."""
         if self._writer is None:
             self._path.unlink(missing_ok=True)
             return
+        self._flush()
         self._writer.close()
         self._file.flush()
         os.fsync(self._file.fileno())
@@ -103,6 +113,11 @@ class PartFile:
         if self._file is not None:
             self._file.close()
         self._partial.unlink(missing_ok=True)
+
+    def _flush(self) -> None:
+        if self._waiting:
+            self._writer.write_table(pa.concat_tables(self._waiting))
+        self._waiting, self._bytes = [], 0
 
 
 @contextmanager
@@ -118,7 +133,17 @@ def part_file(path: Path) -> Iterator[PartFile]:
 def writer_for(path: Path, file: Any, schema: Any) -> Any:
     if path.suffix == ".csv":
         return pacsv.CSVWriter(file, schema)
-    return pq.ParquetWriter(file, schema, compression="zstd")
+    return pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=_repeated(schema))
+
+
+def _repeated(schema: Any) -> list[str]:
+    """Columns in which a value comes more than once, as a rule: to look for that among numbers or
+    ids takes longer than to write them."""
+    return [
+        field.name
+        for field in schema
+        if is_text(field.type) and not field.name.endswith(PREDICTION_ID)
+    ]
 
 
 def flat(table: Any) -> Any:

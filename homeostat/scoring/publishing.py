@@ -18,6 +18,7 @@ from homeostat.journal.batch_log import commit_part
 from homeostat.journal.delta.commits import Unstorable
 from homeostat.journal.delta.other_tables import append_once
 from homeostat.records import Task
+from homeostat.scoring.answers import writer_for
 from homeostat.scoring.job import Job, PartDone, Places
 from homeostat.scoring.parts import Input
 
@@ -101,11 +102,12 @@ def _texts(files: list[Path], out: Any, empty: Any) -> None:
 
 def _tables(files: list[Path], out: Any, empty: Any) -> None:
     schema = pq.read_schema(files[0]) if files else empty.schema
-    with pq.ParquetWriter(out, schema, compression="zstd") as writer:
-        for path in files:
-            with pq.ParquetFile(path) as file:
-                for group in range(file.num_row_groups):
-                    writer.write_table(file.read_row_group(group).cast(schema))
+    writer = writer_for(Path("whole.parquet"), out, schema)
+    for path in files:
+        with pq.ParquetFile(path) as file:
+            for group in range(file.num_row_groups):
+                writer.write_table(file.read_row_group(group).cast(schema))
+    writer.close()
 
 
 def write_bad_rows(places: Places, done: list[PartDone], source: Input) -> None:
