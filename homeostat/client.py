@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -37,13 +38,20 @@ class Client:
     """
 
     def __init__(
-        self, url: str, key: str | None = None, *, model: str | None = None, timeout: float = 30.0
+        self,
+        url: str,
+        key: str | None = None,
+        *,
+        model: str | None = None,
+        timeout: float = 30.0,
+        verify: ssl.SSLContext | bool = True,
     ) -> None:
-        """`model` is needed where the server has several."""
+        """`model` is needed where the server has several. `verify`: for a certificate of your own,
+        `ssl.create_default_context(cafile="certificate.pem")`."""
         self._prefix = f"/models/{model}" if model else ""
         self._model = model
         headers = {"authorization": f"Bearer {key}"} if key else {}
-        self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout)
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout, verify=verify)
 
     def predict(
         self,

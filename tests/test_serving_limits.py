@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 from hypothesis import given
+from hypothesis import settings as effort
 from hypothesis import strategies as st
 from serving_kit import Server, add_version, make_project, publish, running
 
@@ -28,6 +29,7 @@ STEPS = st.lists(
 )  # seconds since the one before, and rows
 
 
+@effort(deadline=None)
 @given(RATES, STEPS)
 def test_no_more_comes_through_than_the_rate_and_a_burst(
     limit: Limit, steps: list[tuple[float, int]]
@@ -48,6 +50,7 @@ def test_no_more_comes_through_than_the_rate_and_a_burst(
             assert before_last + min(part[-1][1], limit.burst) <= room * (1 + 1e-9) + 1e-6
 
 
+@effort(deadline=None)
 @given(RATES, STEPS, st.integers(1, 3000))
 def test_the_wait_that_is_told_is_enough_and_no_more(
     limit: Limit, steps: list[tuple[float, int]], rows: int

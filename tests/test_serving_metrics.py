@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import settings as effort
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
@@ -45,6 +46,7 @@ def moments_of(values: list[float]) -> Moments:
     return Moments(len(values), float(np.mean(values)), float(np.var(values) * len(values)))
 
 
+@effort(deadline=None)
 @given(VALUES, VALUES)
 def test_moments_of_parts_are_those_of_the_whole(one: list[float], other: list[float]) -> None:
     """Workers each know a part; together they say what one process would."""

@@ -12,6 +12,7 @@ import httpx
 import pytest
 from serving_kit import PATIENCE, add_version, make_project, publish, running
 
+from homeostat.client import Client
 from homeostat.errors import SettingsError
 from homeostat.settings import Settings, load
 from loop.server_door import flush_journal
@@ -69,6 +70,8 @@ def test_predictions_by_https(settings: Settings, workers: str) -> None:
             answer = http.post("/predict", json={"rows": [ROW] * 200})
             assert len(answer.raise_for_status().json()["predictions"]) == 200
             assert http.post("/predict", json={"rows": []}).status_code == 422
+        with Client(server.url, verify=context) as client:
+            assert client.predict([ROW]).version == "1"
         with pytest.raises(httpx.ConnectError):
             httpx.post(f"{server.url}/predict", json={"rows": [ROW]})
         with pytest.raises(httpx.TransportError):
