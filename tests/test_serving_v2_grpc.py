@@ -359,6 +359,27 @@ def test_open_calls_are_answered_before_the_end(tmp_path: Path) -> None:
     assert {error.code() for error in failures} == {grpc.StatusCode.UNAVAILABLE}, failures
 
 
+STANDING_IN = """
+import sys
+from homeostat.records import Feature, ModelSpec, Task
+from serving.forms import Piece
+from serving.open_inference.answers import AnswerWriter
+from serving.open_inference.grpc_messages import GrpcForm
+spec = ModelSpec(model="m", version="1", runtime="torch", task=Task.REGRESSION,
+                 features=(Feature(name="x"),))
+form = GrpcForm(AnswerWriter(spec), "7", ["prediction"], False)
+sys.stdout.buffer.write(form(Piece("m", "1", (), ["a"], [1.5], None, None, fallback=True)))
+"""
+
+
+def test_an_answer_that_stands_in_says_so() -> None:
+    """In a parameter, as over REST; numbers are numbers."""
+    done = subprocess.run([sys.executable, "-c", STANDING_IN], capture_output=True, check=True)
+    answer = messages.ModelInferResponse.FromString(done.stdout)
+    assert answer.parameters["fallback"].bool_param
+    assert (answer.id, list(answer.outputs[0].contents.fp64_contents)) == ("7", [1.5])
+
+
 def test_generated_messages_are_of_the_protocol_as_clients_have_it() -> None:
     """Every field of ours is one of theirs, by number, type and kind."""
     program = (

@@ -299,6 +299,15 @@ def test_an_answer_of_bytes_can_be_read_again(ids: list[str]) -> None:
     assert sum(sizes) == len(rest)
 
 
+@pytest.mark.parametrize("binary", [True, False])
+def test_an_answer_that_stands_in_says_so(binary: bool) -> None:
+    """As the server's own JSON does: of bytes and of JSON."""
+    wanted = body(GOOD, parameters={"binary_data_output": binary})
+    standing_in = Piece("m", "1", ("no", "yes"), IDS, ["yes", "no"], None, None, fallback=True)
+    assert answer((wanted, None), standing_in)[0]["parameters"] == {"fallback": True}
+    assert "parameters" not in answer((wanted, None))[0]
+
+
 def test_some_outputs_may_be_bytes() -> None:
     """Each as its own parameters say, whatever the request says of all."""
     outputs = [

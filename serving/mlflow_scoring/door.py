@@ -87,7 +87,8 @@ def written(piece: Piece) -> bytes:
     predictions = (
         [whole.get(each, each) for each in piece.predictions] if whole else piece.predictions
     )
-    return _encode({"predictions": predictions, "ids": piece.ids, "version": piece.version})
+    answer = {"predictions": predictions, "ids": piece.ids, "version": piece.version}
+    return _encode(answer | {"fallback": True} if piece.fallback else answer)
 
 
 @lru_cache(maxsize=64)

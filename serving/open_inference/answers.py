@@ -21,6 +21,9 @@ from serving.open_inference.signature import (
 )
 from serving.rows import shown
 
+# A parameter of answers by another version than the one it should be, which fails.
+FALLBACK = "fallback"
+
 
 class Said(NamedTuple):
     """One output of one request."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from homeostat.errors import InputError
 from serving.forms import Piece
-from serving.open_inference.answers import AnswerWriter, Said
+from serving.open_inference.answers import FALLBACK, AnswerWriter, Said
 from serving.open_inference.datatypes import BYTES, text_of
 from serving.open_inference.open_inference_pb2 import ModelInferRequest, ModelInferResponse
 from serving.open_inference.raw import number_type, raw_values
@@ -47,6 +47,8 @@ class GrpcForm(msgspec.Struct):
         message = ModelInferResponse(
             model_name=piece.model, model_version=piece.version, id=self.id
         )
+        if piece.fallback:
+            message.parameters[FALLBACK].bool_param = True
         for name in self.wanted:
             said = self.writer.said(name, piece)
             if said is None:

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from serving.forms import Piece, Reply
-from serving.open_inference.answers import AnswerWriter, Said
+from serving.open_inference.answers import FALLBACK, AnswerWriter, Said
 from serving.open_inference.rest_request import BINARY_SIZE
 
 _JSON = ((b"content-type", b"application/json"),)
@@ -30,6 +30,7 @@ class Answer(msgspec.Struct, omit_defaults=True):
     model_version: str
     outputs: list[Output]
     id: str | None = None
+    parameters: dict[str, bool] | None = None
 
 
 class RestForm(msgspec.Struct):
@@ -41,7 +42,7 @@ class RestForm(msgspec.Struct):
     all_binary: bool
 
     def __call__(self, piece: Piece) -> Reply:
-        if self.all_binary:
+        if self.all_binary and not piece.fallback:
             return self._as_bytes(piece)
         outputs: list[Output] = []
         tail: list[bytes] = []
@@ -52,11 +53,12 @@ class RestForm(msgspec.Struct):
             if binary:
                 data = self.writer.packed(said)
                 tail.append(data)
-                parameters = {BINARY_SIZE: len(data)}
-                outputs.append(Output(name, said.datatype, said.shape, parameters))
+                size = {BINARY_SIZE: len(data)}
+                outputs.append(Output(name, said.datatype, said.shape, size))
             else:
                 outputs.append(Output(name, said.datatype, said.shape, None, _listed(said)))
-        head = _encode(Answer(piece.model, piece.version, outputs, self.id))
+        parameters = {FALLBACK: True} if piece.fallback else None
+        head = _encode(Answer(piece.model, piece.version, outputs, self.id, parameters))
         return _binary(head, tail) if tail else Reply(head, _JSON)
 
     def _as_bytes(self, piece: Piece) -> Reply:
