@@ -36,10 +36,13 @@ def asked_of(headers: Headers, keys: Keyring, limit: int, deadline: float) -> As
         caller = keys.allow(said.get(b"authorization", b"").decode("latin-1"), Scope.PREDICT)
     if timeout is None and not (deadline or caller):
         return None
-    seconds = deadline if timeout is None else seconds_of(timeout)
-    charge = keys.charge_for(caller) if caller else None
+    return asked_by(caller, keys, deadline if timeout is None else seconds_of(timeout))
+
+
+def asked_by(caller: str, keys: Keyring, seconds: float) -> Asked:
+    """`caller`: the name of its key; `seconds`: that it waits, 0 for as long as it takes."""
     until = get_running_loop().time() + seconds if seconds else math.inf
-    return Asked(caller, until, charge)
+    return Asked(caller, until, keys.charge_for(caller) if caller else None)
 
 
 def seconds_of(timeout: bytes) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from words_kit import Served, load_words, ref_of
 from homeostat.model_runtime.contract import LoadedModel
 from homeostat.records import Rollout, Trial, TrialKind, VersionRef
 from serving.asked import Asked
+from serving.forms import Reply
+from serving.open_inference.rest_door import InferDoor
+from serving.open_inference.signature import TENSOR
 from serving.problem import Refused
 from serving.routing import Role, hash_of, route
 
@@ -245,6 +249,24 @@ def test_the_version_on_trial_becomes_the_champion(
         assert (await served.ask([[1, 2]]))[0]["version"] == "2"
 
     served.run(work)
+
+
+def test_the_protocol_goes_where_the_rollout_says(
+    tmp_path: Path, loaded: dict[int, LoadedModel]
+) -> None:
+    """As every door does."""
+    served = Served(tmp_path)
+    tensor = {"name": TENSOR, "datatype": "INT64", "shape": [1, 2], "data": [1, 2]}
+
+    async def work() -> str:
+        served.serve(loaded[1], trial=a_trial(loaded[2], TrialKind.CANARY, 1.0))
+        door = InferDoor(served.model)
+        told = await door.answer(json.dumps({"inputs": [tensor]}).encode(), door.admit([]))
+        assert isinstance(told, Reply)
+        version: str = json.loads(told.body)["model_version"]
+        return version
+
+    assert served.run(work) == "2"
 
 
 def test_callers_and_deadlines_reach_the_version_on_trial(

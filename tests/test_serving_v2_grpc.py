@@ -29,6 +29,7 @@ from tritonclient.grpc import service_pb2 as messages
 from tritonclient.utils import InferenceServerException
 
 from homeostat.auth import Scope, add_key, new_key
+from homeostat.records import Trial, TrialKind, VersionRef
 from homeostat.settings import Settings
 
 ROWS = np.array([[[1, 2], [3, 4]], [[0.5, -1], [0, 2]], [[9, 8], [7, 6]]], np.float32)
@@ -412,3 +413,20 @@ def test_generated_messages_are_up_to_date(tmp_path: Path) -> None:
     for suffix in ("_pb2.py", "_pb2.pyi"):
         made = file.with_name(f"{file.stem}{suffix}")
         assert (tmp_path / made).read_text() == (root / made).read_text()
+
+
+def test_a_call_goes_where_the_rollout_says(
+    client: triton.InferenceServerClient, server: Server, project: Settings
+) -> None:
+    """To the version on trial, where all requests are its; to another only by name."""
+    champion = VersionRef(**{key: server.about()["serving"][key] for key in ("version", "digest")})
+    trial = Trial(version=add_version(project, 2), kind=TrialKind.CANARY, share=1.0)
+    try:
+        publish(project, champion, 2, trial)
+        server.wait_for(lambda: (server.about()["trial"] or {}).get("loaded"))
+        for name, version in (("", "2"), ("1", "1"), ("2", "2")):
+            response = client.infer(MODEL, [given()], model_version=name).get_response()
+            assert response.model_version == version
+    finally:
+        publish(project, champion, 3)
+        server.wait_for(lambda: server.about()["trial"] is None)

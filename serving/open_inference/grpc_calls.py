@@ -13,15 +13,20 @@ from google.protobuf.message import DecodeError
 
 from homeostat.auth import Scope
 from homeostat.errors import HomeostatError, InputError
+from serving.asked import Asked, asked_by
 from serving.body import too_large
+from serving.dispatch import dispatch
 from serving.http2 import messages as codes
 from serving.http2.messages import Refused
+from serving.limits import charged
 from serving.open_inference import open_inference_pb2 as messages
 from serving.open_inference.grpc_messages import parse, read_rows
 from serving.open_inference.pages import about_server, about_version, model_of
 from serving.open_inference.rest_door import named_version, refusal_of
+from serving.parsing import Rows
 from serving.problem import problem_of
 from serving.served_model import ServedModel
+from serving.version import Version
 
 log = logging.getLogger(__name__)
 
@@ -99,13 +104,13 @@ class InferenceCalls:
         try:
             request = _parsed(message)
             model = model_of(self._models, request.model_name)
-            if model.keys:
-                model.keys.allow(authorization, Scope.PREDICT)
+            caller = model.keys.allow(authorization, Scope.PREDICT)
             if len(message) > int(model.settings.serving.max_body):
                 raise too_large(int(model.settings.serving.max_body))
             started = perf_counter()
-            version = named_version(model, request.model_version or None)
-            answer: asyncio.Future[Any] = version.batcher.submit(read_rows(request, version.v2))
+            deadline = model.settings.serving.deadline.total_seconds()
+            asked = asked_by(caller, model.keys, deadline) if caller or deadline else None
+            answer = _asked(model, request, asked)
         except Exception as error:
             if not isinstance(error, HomeostatError):
                 log.exception("a prediction failed unexpectedly")
@@ -150,6 +155,16 @@ class InferenceCalls:
         return messages.ModelMetadataResponse(
             **about, properties={name: _text(value) for name, value in parameters.items()}
         )
+
+
+def _asked(model: ServedModel, request: Any, asked: Asked | None) -> asyncio.Future[Any]:
+    def read(version: Version) -> Rows:
+        return read_rows(request, version.v2)
+
+    plain, charge = model.plain, asked.charge if asked is not None else None
+    if plain is not None and charge is None and not request.model_version:
+        return plain.batcher.submit(read(plain), asked)
+    return dispatch(model, charged(read, charge), asked, request.model_version or None)
 
 
 def _measured(model: ServedModel, started: float) -> Callable[[asyncio.Future[Any]], None]:
