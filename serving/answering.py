@@ -6,20 +6,20 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 import numpy as np
 
 from homeostat.errors import HomeostatError, InputError, JournalUnavailable, ModelError
-from homeostat.identifiers import uuid7_batch
 from homeostat.journal.encoding.batch import PredictionBatch
 from homeostat.model_runtime.contract import Batch, LoadedModel, Outputs
 from homeostat.records import FeatureKind
 from serving.finite import is_finite
 from serving.forms import Piece, Written
+from serving.joining import ids_of, join, joined, part_of
 from serving.measuring import Measuring
 from serving.pace import Pace
 from serving.parsing import Rows
@@ -136,7 +136,7 @@ class Answering:
                 outputs = self._predict(rows)
             check_finite(outputs)
             seconds = time.perf_counter() - started
-        ids = _ids(requests, rows.count)
+        ids = ids_of(requests, rows.count)
         if logged:
             self._log(rows, ids, outputs, seconds, wait)
         else:
@@ -160,8 +160,8 @@ class Answering:
         ]
         return Outputs(
             list(chain.from_iterable(part.predictions for part in parts)),  # type: ignore[arg-type]
-            _joined([part.probabilities for part in parts]),
-            _joined([part.embedding for part in parts]),
+            joined([part.probabilities for part in parts]),
+            joined([part.embedding for part in parts]),
         )
 
     def _log(
@@ -264,48 +264,3 @@ def check_finite(outputs: Outputs) -> None:
         raise ModelError("it gave probabilities that are not numbers")
     if isinstance(predictions[0], float) and not is_finite(np.array(predictions)):
         raise ModelError("it gave a prediction that is not a finite number")
-
-
-def join(requests: Sequence[Rows]) -> Rows:
-    """The rows of several requests of one version, one after the other."""
-    count = sum(request.count for request in requests)
-    first, keys = requests[0], _keys(requests)
-    if first.matrix is not None:
-        matrix = np.concatenate([request.matrix for request in requests])
-        return Rows(count, None, matrix, None, keys, None, first.role)
-    columns: Mapping[str, Sequence[Any]] = {
-        name: [value for request in requests for value in (request.columns or {})[name]]
-        for name in first.columns or {}
-    }
-    return Rows(count, None, None, columns, keys, None, first.role)
-
-
-def part_of(rows: Rows, start: int, end: int) -> Batch:
-    if rows.matrix is not None:
-        return Batch(end - start, rows.matrix[start:end])
-    columns = {name: values[start:end] for name, values in (rows.columns or {}).items()}
-    return Batch(end - start, None, columns)
-
-
-def _ids(requests: Sequence[Rows], count: int) -> list[str]:
-    """The callers' own ids, new ones for the rest."""
-    if all(request.ids is None for request in requests):
-        return uuid7_batch(count)
-    ids: list[str] = []
-    for request in requests:
-        ids += request.ids if request.ids is not None else uuid7_batch(request.count)
-    return ids
-
-
-def _keys(requests: Sequence[Rows]) -> list[str | None] | None:
-    """One a row where any request has keys; usually none has."""
-    if all(request.keys is None for request in requests):
-        return None
-    keys: list[str | None] = []
-    for request in requests:
-        keys += request.keys if request.keys is not None else [None] * request.count
-    return keys
-
-
-def _joined(parts: Sequence[Any]) -> Any:
-    return None if any(part is None for part in parts) else np.concatenate(parts)

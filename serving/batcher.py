@@ -18,8 +18,6 @@ from functools import partial
 from time import perf_counter
 from typing import Protocol
 
-import msgspec
-
 from homeostat.errors import HomeostatError, JournalUnavailable, ModelError
 from serving.answering import Result
 from serving.asked import Asked
@@ -30,6 +28,7 @@ from serving.parsing import Rows
 from serving.problem import Overdue, Overloaded, TooLarge
 from serving.routing import Role
 from serving.turns import Turns
+from serving.waiting import Waiting
 
 PAUSE = 0.05  # seconds between two tries of what the journal does not take
 CALM = 10.0  # seconds without a slow append, until one is made on the event loop again
@@ -41,25 +40,6 @@ class Answers(Protocol):
     def __call__(
         self, requests: Sequence[Rows], wait: float = 0.0, *, logged: bool = True
     ) -> list[Result]: ...
-
-
-class Waiting(msgspec.Struct):
-    """A request in the queue."""
-
-    rows: Rows
-    future: asyncio.Future[Written]
-    until: float = math.inf  # when it has waited for the journal long enough, if it has to
-    asked: Asked | None = None
-    since: float = 0.0
-    odd: bool = False  # it has a deadline, or not the usual role
-
-    @property
-    def caller(self) -> str:
-        return self.asked.caller if self.asked else ""
-
-    @property
-    def count(self) -> int:
-        return self.rows.count
 
 
 class Batcher:

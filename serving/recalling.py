@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from homeostat.errors import HomeostatError
 from homeostat.model_runtime.contract import Outputs
 from serving.answering import Answering, Result
+from serving.joining import joined
 from serving.memory import Input, Memory, input_of
 from serving.parsing import Rows
 
@@ -121,8 +120,8 @@ class _Repeating:
         predictions: Any = [said for part in parts for said in part.predictions]
         return Outputs(
             predictions,
-            _joined([part.probabilities for part in parts]),
-            _joined([part.embedding for part in parts]),
+            joined([part.probabilities for part in parts]),
+            joined([part.embedding for part in parts]),
         )
 
     def learn(self, _requests: Sequence[Rows], _outputs: Outputs) -> None: ...
@@ -131,10 +130,6 @@ class _Repeating:
 def _part(values: Any, part: slice) -> Any:
     """A copy: what is kept must not keep the whole batch."""
     return None if values is None else values[part].copy()
-
-
-def _joined(parts: Sequence[Any]) -> Any:
-    return None if any(part is None for part in parts) else np.concatenate(parts)
 
 
 def _failure_of(result: Result) -> Result:
