@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from homeostat.errors import HomeostatError
 from homeostat.settings import Settings, load
-from serving.logs import configure_logging
+from serving.processes.logs import configure_logging
 
 if TYPE_CHECKING:
     from homeostat.journal.writer import JournalWriter
@@ -43,10 +43,10 @@ def main(
         workers = options.workers or projects[0].serving.workers
         if workers > 1 and open_journal is None:
             # imported where it is needed: a supervisor has nothing of what a server imports
-            from serving.workers import supervise_workers
+            from serving.processes.workers import supervise_workers
 
             return supervise_workers(options.project, projects, options.workers, environ)
-        from serving.process import run
+        from serving.processes.process import run
 
         run(projects, environ, open_journal)
     except HomeostatError as error:
@@ -56,7 +56,7 @@ def main(
 
 
 def _count(text: str) -> int:
-    from serving.seats import MOST
+    from serving.sharing.seats import MOST
 
     if not text.isdecimal() or not 1 <= int(text) <= MOST:
         raise argparse.ArgumentTypeError(f"a number from 1 to {MOST}, not {text}")

@@ -17,7 +17,7 @@ from homeostat.errors import InputError
 from homeostat.journal.reader import Journal
 from homeostat.records import Task
 from homeostat.settings import Settings
-from serving.labels import read_labels
+from serving.requests.labels import read_labels
 
 NOW = datetime.now(UTC)
 

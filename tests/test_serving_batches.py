@@ -15,9 +15,9 @@ from words_kit import WORDS, Answers, Served, answered, load_words
 
 from homeostat.errors import JournalUnavailable, ModelError
 from homeostat.model_runtime.contract import LoadedModel
-from serving.asked import Asked, seconds_of
-from serving.problem import Overdue, Overloaded, Refused, TooLarge
-from serving.turns import Turns
+from serving.requests.asked import Asked, seconds_of
+from serving.requests.problem import Overdue, Overloaded, Refused, TooLarge
+from serving.rules.turns import Turns
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ from words_kit import WORDS, Served, answered, load_words
 
 from homeostat.errors import ModelError
 from homeostat.model_runtime.contract import LoadedModel, Outputs
-from serving.memory import Memory, input_of, size_of
-from serving.parsing import Rows
+from serving.requests.parsing import Rows
+from serving.rules.memory import Memory, input_of, size_of
 
 VERSIONS = ("1", "2")
 names = st.tuples(st.sampled_from(VERSIONS), st.integers(0, 5).map(lambda n: bytes([n])))

@@ -15,7 +15,7 @@ from homeostat.errors import ModelError
 from homeostat.journal.reader import Journal
 from homeostat.model_runtime.contract import LoadedModel
 from homeostat.records import Task, Trial, TrialKind
-from serving.circuit import LEAST, LONGEST_REST, WELL, Limits, Phase, told, tried
+from serving.rules.circuit import LEAST, LONGEST_REST, WELL, Limits, Phase, told, tried
 
 LIMITS = Limits(in_a_row=3, share=0.5, rest=5.0)
 batches = st.lists(

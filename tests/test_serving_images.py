@@ -29,7 +29,7 @@ from homeostat.registry.cache import (
 )
 from homeostat.registry.image_step import image_step
 from homeostat.settings import Settings
-from serving.images import ImageReader
+from serving.requests.images import ImageReader
 
 HEIGHT, WIDTH = 6, 8
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.5)

@@ -17,9 +17,10 @@ from serving_kit import Server, add_version, make_project, publish, running
 from homeostat.auth import Key, Limit, Scope, add_key, load_keys, new_key
 from homeostat.errors import SettingsError
 from homeostat.settings import Settings
-from serving import limits, seats
-from serving.limits import Bucket, Buckets, take
-from serving.problem import Refused
+from serving.requests import limits
+from serving.requests.limits import Bucket, Buckets, take
+from serving.requests.problem import Refused
+from serving.sharing import seats
 
 ROW = [1.0, 2.0, 3.0, 4.0]
 PREDICT = frozenset({Scope.PREDICT})

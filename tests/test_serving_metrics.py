@@ -21,12 +21,12 @@ from serving_kit import FEATURES, MODEL, Server, add_version, make_project, publ
 from homeostat.metrics import Instruments
 from homeostat.model_runtime.contract import Outputs
 from homeostat.records import Feature, FeatureKind, ModelSpec, Task
-from serving.distinct import Distinct, estimate
-from serving.measuring import Measuring
-from serving.observing import BULK_ROWS, MOST_FEATURES, WINDOW, Inputs
-from serving.parsing import Rows
-from serving.scraping import families_of, text_of
-from serving.snapshot import Moments, Snapshot, lasting, merged
+from serving.counting.distinct import Distinct, estimate
+from serving.counting.measuring import Measuring
+from serving.counting.observing import BULK_ROWS, MOST_FEATURES, WINDOW, Inputs
+from serving.counting.scraping import families_of, text_of
+from serving.counting.snapshot import Moments, Snapshot, lasting, merged
+from serving.requests.parsing import Rows
 
 VALUES = st.lists(st.floats(-1e6, 1e6), max_size=30)
 
@@ -231,7 +231,7 @@ def test_gpus_are_shown_where_nvml_is(tmp_path: Path) -> None:
     program = (
         "from prometheus_client import CollectorRegistry, generate_latest\n"
         "from homeostat.metrics import Instruments\n"
-        "from serving.machine import Machine\n"
+        "from serving.counting.machine import Machine\n"
         "registry = CollectorRegistry()\n"
         "Machine(Instruments('server', registry), registry).refresh()\n"
         "print(generate_latest(registry).decode())\n"

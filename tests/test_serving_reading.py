@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from homeostat.errors import InputError
 from homeostat.records import Feature, FeatureKind, ModelSpec, Task
-from serving.finite import is_finite
-from serving.parsing import RowReader, Rows
-from serving.problem import Refused
+from serving.requests.finite import is_finite
+from serving.requests.parsing import RowReader, Rows
+from serving.requests.problem import Refused
 
 MIXED = (
     Feature(name="age", integer=True),

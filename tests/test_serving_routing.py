@@ -14,12 +14,12 @@ from words_kit import Served, load_words, ref_of
 
 from homeostat.model_runtime.contract import LoadedModel
 from homeostat.records import Rollout, Trial, TrialKind, VersionRef
-from serving.asked import Asked
-from serving.forms import Reply
-from serving.open_inference.rest_door import InferDoor
+from serving.doors.rest_door import InferDoor
 from serving.open_inference.signature import TENSOR
-from serving.problem import Refused
-from serving.routing import Role, hash_of, route
+from serving.requests.asked import Asked
+from serving.requests.forms import Reply
+from serving.requests.problem import Refused
+from serving.rules.routing import Role, hash_of, route
 
 REF = VersionRef(version="2", digest="d")
 KEYS = [f"user {number}" for number in range(4000)]

@@ -363,7 +363,7 @@ def test_open_calls_are_answered_before_the_end(tmp_path: Path) -> None:
 STANDING_IN = """
 import sys
 from homeostat.records import Feature, ModelSpec, Task
-from serving.forms import Piece
+from serving.requests.forms import Piece
 from serving.open_inference.answers import AnswerWriter
 from serving.open_inference.grpc_messages import GrpcForm
 spec = ModelSpec(model="m", version="1", runtime="torch", task=Task.REGRESSION,

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from homeostat.errors import HomeostatError, InputError
 from homeostat.records import Feature, FeatureKind, ModelSpec, Task
-from serving.forms import Piece, Reply
 from serving.open_inference.reader import InferReader
-from serving.parsing import Rows
-from serving.problem import Refused
+from serving.requests.forms import Piece, Reply
+from serving.requests.parsing import Rows
+from serving.requests.problem import Refused
 
 MIXED = (
     Feature(name="age", integer=True),

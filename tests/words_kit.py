@@ -23,11 +23,11 @@ from homeostat.model_runtime.loading import load as load_model
 from homeostat.records import Feature, ModelSpec, Rollout, Task, Trial, VersionRef
 from homeostat.registry.cache import model_folder
 from homeostat.settings import load
-from serving.asked import Asked
-from serving.dispatch import dispatch
-from serving.journal import journal_writer
-from serving.measuring import Measuring
-from serving.served_model import ServedModel, Version
+from serving.counting.measuring import Measuring
+from serving.requests.asked import Asked
+from serving.versions.dispatch import dispatch
+from serving.versions.journal import journal_writer
+from serving.versions.served_model import ServedModel, Version
 
 WORDS = 10
 T = TypeVar("T")

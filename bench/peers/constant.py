@@ -12,12 +12,12 @@ from typing import Any
 import uvicorn
 import uvloop
 
-from serving.asgi import AsgiScope
-from serving.body import Receive, Send, read_body
-from serving.door import Headers, Refusal
-from serving.forms import Written
-from serving.http_server import uvicorn_config
-from serving.listening import listen
+from serving.doors.asgi import AsgiScope
+from serving.http.http_server import uvicorn_config
+from serving.requests.body import Receive, Send, read_body
+from serving.requests.door import Headers, Refusal
+from serving.requests.forms import Written
+from serving.sharing.listening import listen
 
 ANSWER = (
     b'{"model":"bench","version":"1","ids":["01890a5d-ac96-774b-bcce-b302099a8057"],'

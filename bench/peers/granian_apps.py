@@ -17,13 +17,13 @@ from prometheus_client import CollectorRegistry
 from bench.peers.constant import ANSWER, constant
 from homeostat.metrics import Instruments
 from homeostat.settings import load
-from serving.asgi import AsgiScope, Front
-from serving.body import Receive, Send
-from serving.follower import Follower
-from serving.journal import journal_writer
-from serving.peers import Alone
-from serving.served_model import ServedModel
-from serving.server import make_front, make_models
+from serving.doors.asgi import AsgiScope, Front
+from serving.doors.peers import Alone
+from serving.processes.server import make_front, make_models
+from serving.requests.body import Receive, Send
+from serving.versions.follower import Follower
+from serving.versions.journal import journal_writer
+from serving.versions.served_model import ServedModel
 
 Door = tuple[ServedModel, Front]
 

@@ -11,8 +11,8 @@ import uvicorn
 import uvloop
 
 from bench.peers.constant import ConstantDoor, constant
-from serving.http_server import uvicorn_config
-from serving.listening import listen
+from serving.http.http_server import uvicorn_config
+from serving.sharing.listening import listen
 
 
 async def main(folder: Path, port: int) -> None:

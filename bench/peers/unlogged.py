@@ -13,7 +13,7 @@ from homeostat.journal.encoding.batch import PredictionBatch
 from homeostat.journal.writer import JournalWriter
 from homeostat.settings import Settings
 from serving.__main__ import main
-from serving.journal import journal_writer
+from serving.versions.journal import journal_writer
 
 
 def silent_writer(settings: Settings, environ: Mapping[str, str]) -> JournalWriter:

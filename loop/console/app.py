@@ -17,7 +17,7 @@ from homeostat.auth import Keyring, Scope
 from homeostat.errors import AuthError, Unavailable
 from loop.context import Context
 from loop.status import gather, next_step
-from serving.docs_page import HEADERS, docs_page
+from serving.pages.docs_page import HEADERS, docs_page
 
 REPORT_FILES = ("report.html", "snapshot.json")
 

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from homeostat.errors import InputError
 from homeostat.records import ModelSpec
-from serving.forms import Piece
 from serving.open_inference.datatypes import BYTES, packed_ids, with_length
 from serving.open_inference.signature import (
     EMBEDDING,
@@ -19,7 +18,8 @@ from serving.open_inference.signature import (
     PROBABILITIES,
     outputs_of,
 )
-from serving.rows import shown
+from serving.requests.forms import Piece
+from serving.requests.rows import shown
 
 # A parameter of answers by another version than the one it should be, which fails.
 FALLBACK = "fallback"

@@ -8,15 +8,15 @@ import msgspec
 import numpy as np
 
 from homeostat.errors import InputError
-from serving.forms import Piece
 from serving.open_inference.answers import FALLBACK, AnswerWriter, Said
 from serving.open_inference.datatypes import BYTES, text_of
 from serving.open_inference.open_inference_pb2 import ModelInferRequest, ModelInferResponse
 from serving.open_inference.raw import number_type, raw_values
 from serving.open_inference.reader import InferReader
 from serving.open_inference.tensors import Tensor, Values, size_of
-from serving.parsing import Rows
-from serving.rows import shown
+from serving.requests.forms import Piece
+from serving.requests.parsing import Rows
+from serving.requests.rows import shown
 
 # Where a message has the values of a datatype; FP16 comes as bytes only.
 CONTENTS = {

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from homeostat.errors import InputError
 from serving.open_inference.datatypes import BYTES, NUMBERS, unpacked
-from serving.rows import shown
+from serving.requests.rows import shown
 
 
 def raw_values(

@@ -7,7 +7,7 @@ from serving.open_inference.answers import AnswerWriter
 from serving.open_inference.rest_answer import RestForm
 from serving.open_inference.rest_request import read_head, wanted
 from serving.open_inference.tensors import TensorReader
-from serving.parsing import Rows
+from serving.requests.parsing import Rows
 
 
 class InferReader:

@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from serving.forms import Piece, Reply
 from serving.open_inference.answers import FALLBACK, AnswerWriter, Said
 from serving.open_inference.rest_request import BINARY_SIZE
+from serving.requests.forms import Piece, Reply
 
 _JSON = ((b"content-type", b"application/json"),)
 _encode = msgspec.json.Encoder().encode

@@ -17,8 +17,8 @@ from homeostat.errors import InputError
 from serving.open_inference.datatypes import BYTES
 from serving.open_inference.raw import number_type, raw_values
 from serving.open_inference.tensors import Tensor, Values, size_of
-from serving.problem import Refused
-from serving.rows import shown
+from serving.requests.problem import Refused
+from serving.requests.rows import shown
 
 BINARY_SIZE, BINARY_DATA, BINARY_ALL = "binary_data_size", "binary_data", "binary_data_output"
 SHORT = 1024  # bytes of JSON that are remembered

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from homeostat.errors import InputError
 from homeostat.records import ModelSpec
-from serving.finite import is_finite
 from serving.open_inference.datatypes import BYTES, NUMBERS
 from serving.open_inference.signature import (
     KEY,
@@ -21,8 +20,9 @@ from serving.open_inference.signature import (
     inputs_of,
     optional_inputs_of,
 )
-from serving.parsing import Rows, check_ids, check_keys
-from serving.rows import WHOLE_LIMIT, RowCheck, shown
+from serving.requests.finite import is_finite
+from serving.requests.parsing import Rows, check_ids, check_keys
+from serving.requests.rows import WHOLE_LIMIT, RowCheck, shown
 
 MAX_DIMENSIONS = 32
 

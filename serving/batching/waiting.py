@@ -1,0 +1,31 @@
+"""A request in the queue, and what is known of it there."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+
+import msgspec
+
+from serving.requests.asked import Asked
+from serving.requests.forms import Written
+from serving.requests.parsing import Rows
+
+
+class Waiting(msgspec.Struct):
+    """See Batcher."""
+
+    rows: Rows
+    future: asyncio.Future[Written]
+    until: float = math.inf  # when it has waited for the journal long enough, if it has to
+    asked: Asked | None = None
+    since: float = 0.0
+    odd: bool = False  # it has a deadline, or not the usual role
+
+    @property
+    def caller(self) -> str:
+        return self.asked.caller if self.asked else ""
+
+    @property
+    def count(self) -> int:
+        return self.rows.count

@@ -1,0 +1,194 @@
+"""inference.GRPCInferenceService, on the HTTP server's event loop and before the same queues."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from time import perf_counter
+from typing import Any
+
+import msgspec
+from google.protobuf.message import DecodeError
+
+from homeostat.auth import Scope
+from homeostat.errors import HomeostatError, InputError
+from serving.doors.inference_pages import about_server, about_version, model_of
+from serving.doors.rest_door import named_version, refusal_of
+from serving.http2 import messages as codes
+from serving.http2.messages import Refused
+from serving.open_inference import open_inference_pb2 as messages
+from serving.open_inference.grpc_messages import parse, read_rows
+from serving.requests.asked import Asked, asked_by
+from serving.requests.body import too_large
+from serving.requests.limits import charged
+from serving.requests.parsing import Rows
+from serving.requests.problem import problem_of
+from serving.versions.dispatch import dispatch
+from serving.versions.served_model import ServedModel
+from serving.versions.version import Version
+
+log = logging.getLogger(__name__)
+
+SERVICE = "/inference.GRPCInferenceService/"
+INFER = f"{SERVICE}ModelInfer".encode()
+CODES = {
+    400: codes.INVALID_ARGUMENT,
+    401: codes.UNAUTHENTICATED,
+    403: codes.PERMISSION_DENIED,
+    404: codes.NOT_FOUND,
+    413: codes.RESOURCE_EXHAUSTED,
+    429: codes.RESOURCE_EXHAUSTED,
+    503: codes.UNAVAILABLE,
+    504: codes.DEADLINE_EXCEEDED,
+}
+Answer = Callable[[Any, str | None], Coroutine[Any, Any, Any]]
+
+
+class InferenceCalls:
+    """See http2.connection.Calls. `check` raises AuthError where reading needs a key, `ready`
+    NotReady."""
+
+    def __init__(
+        self,
+        models: Mapping[str, ServedModel],
+        check: Callable[[str | None], None],
+        ready: Callable[[], Awaitable[None]],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.limit = max(int(model.settings.serving.max_body) for model in models.values())
+        self._models = models
+        self._check = check
+        self._ready = ready
+        self._loop = loop
+        self._running: set[asyncio.Task[bytes]] = set()
+        self._others: dict[bytes, tuple[Answer, Any]] = {
+            f"{SERVICE}{name}".encode(): each
+            for name, each in {
+                "ServerLive": (self._server_live, messages.ServerLiveRequest),
+                "ServerReady": (self._server_ready, messages.ServerReadyRequest),
+                "ModelReady": (self._model_ready, messages.ModelReadyRequest),
+                "ServerMetadata": (self._server_metadata, messages.ServerMetadataRequest),
+                "ModelMetadata": (self._model_metadata, messages.ModelMetadataRequest),
+            }.items()
+        }
+
+    def begin(
+        self, path: bytes, authorization: str | None, message: bytes
+    ) -> asyncio.Future[bytes]:
+        if path == INFER:
+            return self._infer(authorization, message)
+        if path not in self._others:
+            said = f"there is no method {path[:100]!r} here"
+            return self._failed(Refused(codes.UNIMPLEMENTED, said))
+        answer, kind = self._others[path]
+        try:
+            request = kind.FromString(message)
+        except DecodeError as error:
+            return self._failed(InputError(f"not a {kind.DESCRIPTOR.name}: {error}"))
+        task = self._loop.create_task(_serialized(answer(request, authorization)))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
+    def refusal(self, error: BaseException) -> Refused:
+        if isinstance(error, Refused):
+            return error
+        if not isinstance(error, HomeostatError):
+            log.error("a call failed unexpectedly", exc_info=error)
+        code = CODES.get(refusal_of(error).status, codes.INTERNAL)
+        return Refused(code, problem_of(error).text())
+
+    def _infer(self, authorization: str | None, message: bytes) -> asyncio.Future[bytes]:
+        model: ServedModel | None = None
+        try:
+            request = _parsed(message)
+            model = model_of(self._models, request.model_name)
+            caller = model.keys.allow(authorization, Scope.PREDICT)
+            if len(message) > int(model.settings.serving.max_body):
+                raise too_large(int(model.settings.serving.max_body))
+            started = perf_counter()
+            deadline = model.settings.serving.deadline.total_seconds()
+            asked = asked_by(caller, model.keys, deadline) if caller or deadline else None
+            answer = _asked(model, request, asked)
+        except Exception as error:
+            if not isinstance(error, HomeostatError):
+                log.exception("a prediction failed unexpectedly")
+            if model is not None:
+                model.measuring.refused(refusal_of(error).status)
+            return self._failed(error)
+        answer.add_done_callback(_measured(model, started))
+        return answer
+
+    def _failed(self, error: BaseException) -> asyncio.Future[bytes]:
+        failed: asyncio.Future[bytes] = self._loop.create_future()
+        failed.set_exception(error)
+        return failed
+
+    async def _server_live(self, _request: Any, _key: str | None) -> Any:
+        return messages.ServerLiveResponse(live=True)
+
+    async def _server_ready(self, _request: Any, _key: str | None) -> Any:
+        try:
+            await self._ready()
+        except HomeostatError:
+            return messages.ServerReadyResponse(ready=False)
+        return messages.ServerReadyResponse(ready=True)
+
+    async def _model_ready(self, request: Any, _key: str | None) -> Any:
+        model = model_of(self._models, request.name)
+        try:
+            named_version(model, request.version or None)
+        except HomeostatError:
+            return messages.ModelReadyResponse(ready=False)
+        return messages.ModelReadyResponse(ready=True)
+
+    async def _server_metadata(self, _request: Any, key: str | None) -> Any:
+        self._check(key)
+        return messages.ServerMetadataResponse(**about_server() | {"extensions": []})
+
+    async def _model_metadata(self, request: Any, key: str | None) -> Any:
+        self._check(key)
+        model = model_of(self._models, request.name)
+        about = about_version(model, named_version(model, request.version or None))
+        parameters = about.pop("parameters")
+        return messages.ModelMetadataResponse(
+            **about, properties={name: _text(value) for name, value in parameters.items()}
+        )
+
+
+def _asked(model: ServedModel, request: Any, asked: Asked | None) -> asyncio.Future[Any]:
+    def read(version: Version) -> Rows:
+        return read_rows(request, version.v2)
+
+    plain, charge = model.plain, asked.charge if asked is not None else None
+    if plain is not None and charge is None and not request.model_version:
+        return plain.batcher.submit(read(plain), asked)
+    return dispatch(model, charged(read, charge), asked, request.model_version or None)
+
+
+def _measured(model: ServedModel, started: float) -> Callable[[asyncio.Future[Any]], None]:
+    def done(answer: asyncio.Future[Any]) -> None:
+        error = answer.exception()
+        if error is None:
+            model.measuring.answered(perf_counter() - started)
+        else:
+            model.measuring.refused(refusal_of(error).status)
+
+    return done
+
+
+async def _serialized(answer: Coroutine[Any, Any, Any]) -> bytes:
+    data: bytes = (await answer).SerializeToString()
+    return data
+
+
+def _parsed(message: bytes) -> Any:
+    try:
+        return parse(message)
+    except DecodeError as error:
+        raise InputError(f"not an inference request: {error}") from None
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

@@ -1,0 +1,68 @@
+"""POST predict for one model, whatever carries the request: keys, limits, rows, the queue."""
+
+from __future__ import annotations
+
+import asyncio
+from time import perf_counter
+
+from homeostat.errors import NotReady
+from serving.requests.asked import Asked, asked_of
+from serving.requests.door import Headers, Refusal
+from serving.requests.forms import Written
+from serving.requests.images import is_image
+from serving.requests.limits import charged
+from serving.requests.parsing import Rows
+from serving.requests.problem import problem_of
+from serving.versions.dispatch import dispatch
+from serving.versions.served_model import ServedModel
+from serving.versions.version import Version, alike
+
+
+class PredictDoor:
+    """See door.Door."""
+
+    def __init__(self, model: ServedModel, version: str | None = None) -> None:
+        """Without a version the rollout says which."""
+        self._model = model
+        self._version = version
+        self._measuring = model.measuring
+        self._deadline = model.settings.serving.deadline.total_seconds()
+        self.limit = int(model.settings.serving.max_body)
+
+    def admit(self, headers: Headers) -> Asked | None:
+        return asked_of(headers, self._model.keys, self.limit, self._deadline)
+
+    def answer(self, body: bytes, told: Asked | None) -> asyncio.Future[Written]:
+        if body[:1] != b"{" and is_image(body):
+            return self._answer_image(body, told)
+        version, charge = self._model.plain, told.charge if told is not None else None
+        if version is None or self._version is not None or charge is not None:
+
+            def read(version: Version) -> Rows:
+                return version.reader.read(body)
+
+            return dispatch(self._model, charged(read, charge), told, self._version)
+        return version.batcher.submit(version.reader.read(body), told)
+
+    def _answer_image(self, body: bytes, told: Asked | None) -> asyncio.Future[Written]:
+        model, name = self._model, self._version
+        version = model.ready() if name is None else model.named(name)[0]
+
+        def submit(rows: Rows) -> asyncio.Future[Written]:
+            def read(serving: Version) -> Rows:
+                if not alike(version.model.spec, serving.model.spec):
+                    raise NotReady("another version serves by now, with another input; try again")
+                return rows
+
+            charge = told.charge if told is not None else None
+            return dispatch(model, charged(read, charge), told, name)
+
+        return version.images.later(body, submit)
+
+    def answered(self, started: float) -> None:
+        self._measuring.answered(perf_counter() - started)
+
+    def refuse(self, error: BaseException) -> Refusal:
+        problem = problem_of(error)
+        self._measuring.refused(problem.status, problem.kind)
+        return Refusal(problem.status, problem.headers(), problem.body())

@@ -1,0 +1,276 @@
+"""uvicorn's connection, with a short way for predictions.
+
+An ASGI request costs three times what the rest of the server does for a small model: a scope, a
+task, two events and six messages. Here a prediction goes from the parser to the queue and from
+the queue to the socket. Everything else, and whatever is unusual about a prediction (pipelined,
+`Expect`, an upgrade), takes uvicorn's own way to the ASGI application, which has the same doors.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from functools import partial
+from time import perf_counter
+from typing import Any
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from homeostat.errors import HomeostatError
+from serving.requests.body import too_large
+from serving.requests.door import Door
+from serving.requests.forms import Written, parts_of
+from serving.requests.problem import Refused, TooLarge
+
+log = logging.getLogger(__name__)
+
+Doors = Mapping[bytes, Door]
+OK = b"content-type: application/json\r\ncontent-length: %d\r\n\r\n"
+CLOSING = b"connection: close\r\n" + OK
+
+
+class _Nobody:
+    """Nobody waits for the parts of a prediction's body."""
+
+    def set(self) -> None: ...
+
+
+class Exchange:
+    """One prediction, from its head to its answer. It stands where uvicorn keeps the state of an
+    ASGI request, and has of it what uvicorn asks for."""
+
+    __slots__ = (
+        "body",
+        "disconnected",
+        "door",
+        "error",
+        "keep_alive",
+        "response_complete",
+        "size",
+        "told",
+    )
+    message_event = _Nobody()
+
+    def __init__(self, door: Door, *, keep_alive: bool) -> None:
+        self.door = door
+        self.keep_alive = keep_alive
+        self.body: list[bytes] = []
+        self.size = 0
+        self.error: HomeostatError | None = None  # why it will be refused once it is here
+        self.told: Any = None  # of the headers, by the door to itself
+        self.response_complete = False
+        self.disconnected = False
+
+
+class Connection(HttpToolsProtocol):
+    """One client's, as long as it stays."""
+
+    cycle: Any
+    transport: Any
+
+    def __init__(
+        self,
+        doors: Doors,
+        *,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._doors = doors
+        self._quiet_since: float | None = None  # when the last answer went out
+        self._reading_since: float | None = None  # since when a request has been coming in
+        self._given: Any = None
+        self._lines = b""
+        self._stays = True  # until the server is about to end
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._quiet_since = self.loop.time()
+
+    def end_if_overdue(self, now: float, *, request: float, idle: float) -> None:
+        """End a connection whose request has been coming in, or that was unused, for longer than
+        so many seconds."""
+        if self._reading_since is not None:
+            if now - self._reading_since > request:
+                self._end_late(request)
+        elif self._quiet_since is not None and now - self._quiet_since > idle:
+            self.transport.close()
+
+    @property
+    def busy(self) -> bool:
+        """A request is under way."""
+        cycle = self.cycle
+        return cycle is not None and not cycle.response_complete
+
+    def retire(self) -> None:
+        """The next answer is the last one: its caller is told so, and the connection ends."""
+        self._stays = False
+        self._let_go()
+
+    def _let_go(self) -> None:
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            cycle.keep_alive = False
+
+    def _end_late(self, request: float) -> None:
+        exchange = self.cycle
+        if type(exchange) is Exchange and not exchange.response_complete:
+            exchange.keep_alive = False
+            message = f"the request took over {request:g} s to arrive (serving.arrive_within)"
+            self._refuse(exchange, Refused(message, status=408))
+        else:
+            self.transport.close()
+
+    # Parser callbacks
+    def on_message_begin(self) -> None:
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+        self._reading_since, self._quiet_since = self.loop.time(), None
+
+    def on_headers_complete(self) -> None:
+        door = self._doors.get(self.url)
+        if door is None or not self._is_plain():
+            self._begin_by_asgi()
+            return
+        parser = self.parser
+        exchange = self.cycle = Exchange(
+            door,
+            keep_alive=self._stays
+            and parser.get_http_version() != "1.0"
+            and parser.should_keep_alive(),
+        )
+        try:
+            exchange.told = door.admit(self.headers)
+        except TooLarge as error:
+            self._refuse(exchange, error)
+        except HomeostatError as error:
+            exchange.error = error
+
+    def _is_plain(self) -> bool:
+        cycle = self.cycle
+        return (
+            self.parser.get_method() == b"POST"
+            and (cycle is None or cycle.response_complete)
+            and not self.expect_100_continue
+            and not self.parser.should_upgrade()
+            and not self.pipeline
+        )
+
+    def _begin_by_asgi(self) -> None:
+        url, headers, expect = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.headers, self.expect_100_continue = url, headers, expect
+        self.scope["headers"] = headers
+        super().on_headers_complete()
+        if not self._stays:
+            self._let_go()
+
+    def on_body(self, body: bytes) -> None:
+        exchange = self.cycle
+        if type(exchange) is not Exchange:
+            super().on_body(body)
+            return
+        if exchange.response_complete:  # refused: what still comes is of no use
+            return
+        exchange.size += len(body)
+        if exchange.size <= exchange.door.limit:
+            if exchange.error is None:
+                exchange.body.append(body)
+        elif exchange.size > 2 * exchange.door.limit:
+            # Up to here it was read and dropped: many clients look at the answer only once they
+            # have sent everything.
+            self._refuse(exchange, too_large(exchange.door.limit))
+
+    def on_message_complete(self) -> None:
+        self._reading_since = None
+        exchange = self.cycle
+        if type(exchange) is not Exchange:
+            super().on_message_complete()
+            return
+        if exchange.response_complete:
+            return
+        door, started = exchange.door, perf_counter()
+        try:
+            if exchange.error is not None:
+                raise exchange.error
+            if exchange.size > door.limit:
+                raise too_large(door.limit)
+            parts = exchange.body
+            body = parts[0] if len(parts) == 1 else b"".join(parts)
+            answer = door.answer(body, exchange.told)
+        except HomeostatError as error:
+            self._refuse(exchange, error)
+        except Exception as error:
+            log.exception("a prediction failed unexpectedly")
+            self._refuse(exchange, error)
+        else:
+            answer.add_done_callback(partial(self._answer, exchange, started))
+
+    # Answers
+    def _answer(self, exchange: Exchange, started: float, answer: asyncio.Future[Written]) -> None:
+        error = answer.exception()
+        if error is not None:
+            self._refuse(exchange, error)
+            return
+        exchange.door.answered(started)
+        body = answer.result()
+        if type(body) is bytes:
+            head = (OK if exchange.keep_alive else CLOSING) % len(body)
+            self._send(exchange, [STATUS_LINE[200], self._common(), head, body])
+            return
+        body, headers = parts_of(body)
+        if not exchange.keep_alive:
+            headers.append((b"connection", b"close"))
+        lines = [b"%b: %b\r\n" % each for each in headers]
+        self._send(exchange, [STATUS_LINE[200], self._common(), *lines, b"\r\n", body])
+
+    def _refuse(self, exchange: Exchange, error: BaseException) -> None:
+        status, headers, body = exchange.door.refuse(error)
+        headers = {**headers, "content-length": str(len(body))}
+        if not exchange.keep_alive:
+            headers["connection"] = "close"
+        elif headers.get("connection") == "close":  # the rest of the request is not read
+            exchange.keep_alive = False
+        lines = [f"{name}: {value}\r\n".encode() for name, value in headers.items()]
+        self._send(exchange, [STATUS_LINE[status], self._common(), *lines, b"\r\n", body])
+
+    def _common(self) -> bytes:
+        """The date, and whatever else uvicorn puts into every answer: new once a second."""
+        given = self.server_state.default_headers
+        if given is not self._given:
+            self._given = given
+            self._lines = b"".join([b"%b: %b\r\n" % each for each in given])
+        return self._lines
+
+    def _send(self, exchange: Exchange, parts: list[bytes]) -> None:
+        exchange.response_complete = True
+        transport = self.transport
+        if exchange.disconnected or transport.is_closing():
+            return
+        transport.write(b"".join(parts))
+        self._quiet_since = self.loop.time()
+        if self.pipeline and exchange.keep_alive:
+            super().on_response_complete()  # which begins with the next in line
+            return
+        self.server_state.total_requests += 1
+        if not exchange.keep_alive:
+            transport.close()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._quiet_since = self.loop.time()
+
+    # A client that sends and does not read
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.flow.pause_reading()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.flow.resume_reading()

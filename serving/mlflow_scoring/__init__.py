@@ -1,1 +1,0 @@
-"""The scoring protocol of `mlflow models serve`, without MLflow."""

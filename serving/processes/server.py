@@ -1,0 +1,307 @@
+"""The process's life: listen, follow the rollouts, answer, and leave nothing open at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import signal
+import socket
+import ssl
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import msgspec
+import psutil
+from prometheus_client import CollectorRegistry
+
+from homeostat.auth import Meter, load_keys, require_keys_beyond_loopback
+from homeostat.errors import SettingsError, Unavailable
+from homeostat.journal.writer import JournalWriter
+from homeostat.metrics import Instruments
+from homeostat.records import Task
+from homeostat.settings import ServingSettings, Settings
+from serving.counting.machine import Machine
+from serving.counting.measuring import Measuring
+from serving.doors.admin_app import allow_any, make_app
+from serving.doors.asgi import Front
+from serving.doors.grpc_server import GrpcServer, make_grpc_server
+from serving.doors.peers import Alone, Peers, Worker, check_ready
+from serving.http.acceptor import Acceptor
+from serving.http.http_server import Certificate, Server, sweep, uvicorn_config
+from serving.processes.hangup import watch_terminal
+from serving.requests.limits import Buckets
+from serving.sharing.line import Line
+from serving.sharing.listening import address, announced, is_loopback, listen
+from serving.sharing.seats import Seats
+from serving.versions.follower import Follower
+from serving.versions.key_watch import KeyWatch
+from serving.versions.served_model import ServedModel
+
+log = logging.getLogger(__name__)
+
+OpenJournal = Callable[[Settings], JournalWriter]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Of a worker among others; what it was given by its supervisor."""
+
+    number: int
+    count: int  # of all places
+    listener: socket.socket
+    seats: Seats
+    buckets: Buckets
+    line: socket.socket
+
+
+def make_models(
+    projects: Sequence[Settings],
+    instruments: Instruments,
+    open_journal: OpenJournal,
+    meter: Meter | None = None,
+) -> dict[str, ServedModel]:
+    """The models of some projects, each with a journal of its own; not started yet."""
+    models: dict[str, ServedModel] = {}
+    for settings in projects:
+        name = settings.model.name
+        if name in models:
+            raise SettingsError(f'two projects have a model named "{name}"', key="model.name")
+        keys = load_keys(settings.keys_path, meter)
+        require_keys_beyond_loopback(projects[0].serving.host, keys, "serving")
+        models[name] = ServedModel(
+            settings=settings,
+            keys=keys,
+            journal=open_journal(settings),
+            measuring=Measuring(
+                instruments,
+                name,
+                classes=settings.model.task is Task.CLASSIFICATION,
+                low_confidence=settings.serving.low_confidence,
+            ),
+            now_us=lambda: time.time_ns() // 1000,
+        )
+    return models
+
+
+def make_front(
+    models: Mapping[str, ServedModel],
+    peers: Peers,
+    *,
+    host: str,
+    draining: Callable[[], bool],
+) -> Front:
+    ready = partial(check_ready, models, peers, draining)
+    app = make_app(models, peers, open_to_others=not is_loopback(host), ready=ready)
+    return Front(models, app)
+
+
+async def serve(
+    projects: Sequence[Settings], open_journal: OpenJournal, place: Place | None = None
+) -> None:
+    """Until a signal comes; or, in a place among other workers, until the supervisor says so."""
+    process = _Process(projects, open_journal, place)
+    async with contextlib.AsyncExitStack() as whole:
+        if place is not None:
+            await process.connect(place, whole)
+        async with contextlib.AsyncExitStack() as stack:
+            await process.begin(stack)
+            await process.server.serve(sockets=process.listeners)
+        if process.line is not None:
+            await _tell_last(process.line, process.own)
+    log.info("ended; everything logged is in the journal")
+
+
+class _Process:
+    """What one process has, put together."""
+
+    server: Server
+
+    def __init__(
+        self, projects: Sequence[Settings], open_journal: OpenJournal, place: Place | None
+    ) -> None:
+        self.projects, self.place = projects, place
+        self.serving = projects[0].serving
+        self.certificate = Certificate(self.serving)
+        self.grpc_certificate = Certificate(self.serving, "h2")
+        registry = CollectorRegistry()
+        self.instruments = Instruments("server", registry)
+        buckets = Buckets(time.monotonic) if place is None else place.buckets
+        self.meter = buckets.charge
+        self.models = make_models(projects, self.instruments, open_journal, self.meter)
+        self.machine = Machine(self.instruments, registry)
+        self.own = Alone(self.models, registry, self._refresh)
+        self.line: Line | None = None
+        self.listeners: list[socket.socket] = []
+
+    async def connect(self, place: Place, stack: contextlib.AsyncExitStack) -> None:
+        self.line = await Line.over(place.line, self._told)
+        _in_background(stack, self._end_with_supervisor(self.line))
+
+    async def begin(self, stack: contextlib.AsyncExitStack) -> None:
+        models = self.models
+        if self.place is None:
+            self.listeners = [listen(self.serving.host, self.serving.port)]
+        self._make_server(self.own if self.line is None else Worker(self.line))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            # before uvicorn listens to signals; and after, when it has drained and repeats them,
+            # which would end us before the journal
+            signal.signal(number, self._end)
+        for model in models.values():
+            await asyncio.to_thread(model.journal.start)
+            stack.push_async_callback(_close, model)
+        where = {}
+        if self.beside is not None:
+            await self.beside.start()
+            stack.push_async_callback(self.beside.stop, 0.0)
+            where["grpc"] = self.beside.address
+        looks: list[Callable[[], None]] = [
+            KeyWatch(model, self.meter).look for model in models.values()
+        ]
+        if self.line is None:
+            url = address(self.listeners[0], self.serving)
+            stack.enter_context(announced(self.projects, {"url": url, **where}))
+            loop = asyncio.get_running_loop()
+            loop.add_signal_handler(signal.SIGHUP, self._reload, watch_terminal(), looks)
+        else:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+            _in_background(stack, self._tell_state(self.line))
+        for model in models.values():
+            _in_background(stack, Follower(model).follow())
+        _in_background(stack, _tell_when_ready(models))
+        within = self.serving.arrive_within.total_seconds()
+        _in_background(stack, sweep(self.server, within, looks))
+
+    def _make_server(self, peers: Peers) -> None:
+        place, drain = self.place, self.serving.drain.total_seconds()
+        acceptor = None
+        if place is not None:
+            acceptor = Acceptor(place.listener, place.seats, place.number, self._ready)
+        front = make_front(
+            self.models, peers, host=self.serving.host, draining=lambda: self.server.should_exit
+        )
+        ready = partial(check_ready, self.models, peers, lambda: self.server.should_exit)
+        tls, shared = self.grpc_certificate.context, place is not None
+        self.beside = _grpc_server(self.models, self.serving, ready, tls, shared=shared)
+        config = uvicorn_config(front, front.doors, drain)
+        self.server = Server(config, self.certificate, self.beside, acceptor, drain)
+
+    def _refresh(self) -> None:
+        """What is only counted when somebody looks."""
+        gauge, connections = self.instruments.gauge, self.server.connections()
+        gauge("homeostat_connections").set(len(connections))
+        busy = sum(connection.busy for connection in connections)
+        gauge("homeostat_in_flight_requests").set(busy)
+        if self.line is None:
+            gauge("homeostat_workers").set(1)
+            gauge("homeostat_workers_ready").set(self._ready())
+        self.machine.refresh()
+
+    def _end(self, *_: Any) -> None:
+        self.server.should_exit = True
+
+    def _ready(self) -> bool:
+        return all(model.current is not None for model in self.models.values())
+
+    def _reload(
+        self, terminal_is_gone: Callable[[], bool], looks: Sequence[Callable[[], None]]
+    ) -> None:
+        """At SIGHUP, what can be read again without another process."""
+        if terminal_is_gone():
+            self.server.should_exit = True
+            return
+        try:
+            self.certificate.read()
+            self.grpc_certificate.read()
+        except SettingsError as error:
+            log.error("%s", error)
+        for look in looks:
+            look()
+        log.info("keys and certificate are read again; other settings need a restart, or workers")
+
+    # A worker and its supervisor
+    async def _told(self, what: str, told: Any) -> Any:
+        match what:
+            case "snapshot":
+                return msgspec.to_builtins(await self.own.snapshot(), builtin_types=(bytes,))
+            case "flush":
+                return await self.own.flush(told)
+            case "leave":
+                self.server.leave()
+        return None
+
+    async def _tell_state(self, line: Line) -> None:
+        told: tuple[bool, str] | None = None
+        while True:
+            waits = [model for model in self.models.values() if model.current is None]
+            problem = "; ".join(model.problem or "no version was promoted yet" for model in waits)
+            if (state := (not waits, problem)) != told:
+                with contextlib.suppress(Unavailable):
+                    await line.ask("state", state)
+                    told = state
+            await asyncio.sleep(0.02 if waits else 0.5)
+
+    async def _end_with_supervisor(self, line: Line) -> None:
+        await line.run()
+        log.error("the supervisor is gone; its workers end with it")
+        os._exit(1)
+
+
+async def _tell_last(line: Line, own: Alone) -> None:
+    """What was counted, once there is no more to come."""
+    with contextlib.suppress(Unavailable):
+        last = msgspec.to_builtins(await own.snapshot(), builtin_types=(bytes,))
+        await line.ask("last", last)
+
+
+def _grpc_server(
+    models: Mapping[str, ServedModel],
+    serving: ServingSettings,
+    ready: Callable[[], Awaitable[None]],
+    tls: ssl.SSLContext | None,
+    *,
+    shared: bool,
+) -> GrpcServer | None:
+    if serving.grpc_port is None:
+        return None
+
+    def check(authorization: str | None) -> None:
+        if not is_loopback(serving.host):
+            allow_any(models, authorization)
+
+    return make_grpc_server(
+        models, serving.host, serving.grpc_port, check=check, ready=ready, shared=shared, tls=tls
+    )
+
+
+async def _tell_when_ready(models: Mapping[str, ServedModel]) -> None:
+    while any(model.current is None for model in models.values()):
+        await asyncio.sleep(0.02)
+    versions = ", ".join(
+        f"model {name} version {model.ready().ref.version}" for name, model in models.items()
+    )
+    age = time.time() - psutil.Process().create_time()  # the wait for a first version too
+    log.info("ready in %.1f s (%s)", age, versions)
+    gc.collect()
+    gc.freeze()  # what was loaded stays: collections need not walk it again
+
+
+def _in_background(stack: contextlib.AsyncExitStack, work: Any) -> None:
+    """Until the end of the block."""
+    task = asyncio.ensure_future(work)
+
+    async def cancel() -> None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    stack.push_async_callback(cancel)
+
+
+async def _close(model: ServedModel) -> None:
+    await model.close()
+    await asyncio.to_thread(model.journal.close)

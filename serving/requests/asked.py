@@ -1,0 +1,57 @@
+"""What a request says besides its rows: who asks, and until when an answer is of use."""
+
+from __future__ import annotations
+
+import math
+from asyncio import get_running_loop
+from typing import NamedTuple
+
+from homeostat.auth import Charge, Keyring, Scope
+from serving.requests.body import too_large
+from serving.requests.door import Headers
+from serving.requests.problem import Refused
+
+LONGEST = 86_400.0  # seconds that a caller may ask for
+
+
+class Asked(NamedTuple):
+    """`caller`: its key's name, or what else a door knows it by; those without are one caller."""
+
+    caller: str = ""
+    until: float = math.inf  # by the event loop's clock
+    charge: Charge | None = None  # of a key with a limit, to be told how many rows they are
+
+
+def asked_of(headers: Headers, keys: Keyring, limit: int, deadline: float) -> Asked | None:
+    """None where there is nothing to say; raises AuthError, TooLarge, Refused (400).
+
+    `deadline`: seconds for those who do not say; 0 for none.
+    """
+    said = dict(headers)
+    length = said.get(b"content-length")
+    if length is not None and length.isdigit() and int(length) > 2 * limit:
+        raise too_large(limit)
+    timeout, caller = said.get(b"x-request-timeout"), ""
+    if keys:
+        caller = keys.allow(said.get(b"authorization", b"").decode("latin-1"), Scope.PREDICT)
+    if timeout is None and not (deadline or caller):
+        return None
+    return asked_by(caller, keys, deadline if timeout is None else seconds_of(timeout))
+
+
+def asked_by(caller: str, keys: Keyring, seconds: float) -> Asked:
+    """`caller`: the name of its key; `seconds`: that it waits, 0 for as long as it takes."""
+    until = get_running_loop().time() + seconds if seconds else math.inf
+    return Asked(caller, until, keys.charge_for(caller) if caller else None)
+
+
+def seconds_of(timeout: bytes) -> float:
+    try:
+        seconds = float(timeout)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds <= LONGEST:
+        raise Refused(
+            f"x-request-timeout is a number of seconds above 0 and up to {LONGEST:g}", status=400
+        )
+    return seconds

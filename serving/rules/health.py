@@ -1,0 +1,54 @@
+"""Whether a version may be asked: its circuit breaker, with a clock."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from serving.rules.circuit import WELL, Circuit, Limits, Phase, told, tried
+
+log = logging.getLogger(__name__)
+
+
+class Health:
+    """Of one version; used from the event loop's thread."""
+
+    def __init__(
+        self,
+        name: str,
+        limits: Limits,
+        clock: Callable[[], float],
+        changed: Callable[[Phase], None],
+    ) -> None:
+        self.well = True  # nothing needs to be told that did not fail
+        self._name = name
+        self._limits = limits
+        self._clock = clock
+        self._changed = changed
+        self._circuit = WELL
+
+    @property
+    def phase(self) -> Phase:
+        return self._circuit.phase
+
+    def told(self, answered: int, failed: int) -> None:
+        """So many requests were answered, so many failed by the version's own fault."""
+        if answered or failed:
+            self._move(told(self._circuit, self._limits, answered, failed, self._clock()))
+
+    def ask(self) -> bool:
+        """Whether to ask it for one request; it may be the one that tries it again."""
+        asks, circuit = tried(self._circuit, self._limits, self._clock())
+        self._move(circuit)
+        return asks
+
+    def _move(self, circuit: Circuit) -> None:
+        before, self._circuit = self._circuit.phase, circuit
+        self.well = circuit == WELL
+        if circuit.phase is before:
+            return
+        if circuit.phase is Phase.OPEN:
+            log.error("%s fails: others answer for %g s", self._name, circuit.rest)
+        elif circuit.phase is Phase.CLOSED:
+            log.warning("%s answers again", self._name)
+        self._changed(circuit.phase)

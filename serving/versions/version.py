@@ -1,0 +1,163 @@
+"""One version in memory, with all that is its own: readers, queues, breaker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from homeostat.journal.writer import JournalWriter
+from homeostat.model_runtime.contract import LoadedModel
+from homeostat.records import ModelSpec, VersionRef
+from homeostat.settings import Settings
+from serving.batching.answering import Answering
+from serving.batching.batcher import Batcher
+from serving.batching.pace import Pace
+from serving.batching.recalling import Recalling
+from serving.counting.measuring import Measuring
+from serving.open_inference.reader import InferReader
+from serving.requests.images import ImageReader
+from serving.requests.parsing import RowReader
+from serving.rules.circuit import Limits, Phase
+from serving.rules.health import Health
+from serving.rules.memory import Memory
+
+
+@dataclass(frozen=True, kw_only=True)
+class Version:
+    """One version in memory, with all that is its own."""
+
+    ref: VersionRef
+    model: LoadedModel
+    reader: RowReader
+    v2: InferReader
+    images: ImageReader
+    batcher: Batcher
+    mirror: Batcher  # of the requests that it answers as a shadow
+    health: Health
+    load_seconds: float
+    since: datetime
+
+    async def close(self) -> None:
+        """Answer what waits, then give the memory back."""
+        await self.mirror.close()
+        await self.batcher.close()
+        await asyncio.to_thread(self.model.close)
+
+
+def alike(one: ModelSpec, other: ModelSpec) -> bool:
+    """Whether what was read for one can be answered by the other."""
+    return (
+        one.features == other.features
+        and one.tensor_shape == other.tensor_shape
+        and one.tensor_dtype == other.tensor_dtype
+        and one.classes == other.classes
+        and one.image == other.image
+    )
+
+
+class Assembly:
+    """Makes the versions of one model."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        journal: JournalWriter,
+        measuring: Measuring,
+        memory: Memory | None,
+        now_us: Callable[[], int],
+        changed: Callable[[], None],
+    ) -> None:
+        """`changed`: called when a version's breaker opens or closes."""
+        self._settings = settings
+        self._journal = journal
+        self._measuring = measuring
+        self._memory = memory
+        self._now_us = now_us
+        self._changed = changed
+
+    def version(self, ref: VersionRef, model: LoadedModel, load_seconds: float) -> Version:
+        """Called on the event loop."""
+        journal, loop = self._settings.journal, asyncio.get_running_loop()
+        pace, health = Pace(), self._health(ref.version, loop)
+        # fsync would hold up the event loop
+        blocking = model.blocking or journal.durability == "sync"
+        answering = self._answering(model, pace, blocking=blocking)
+        patience = journal.block_for.total_seconds()
+        return Version(
+            ref=ref,
+            model=model,
+            reader=RowReader(model.spec),
+            v2=InferReader(model.spec),
+            images=ImageReader(model.spec),
+            batcher=self._batcher(
+                answering, pace, health, loop, blocking=blocking, patience=patience
+            ),
+            # a shadow's rows wait for no room in the log
+            mirror=self._batcher(answering, pace, health, loop, blocking=blocking, patience=0.0),
+            health=health,
+            load_seconds=load_seconds,
+            since=datetime.fromtimestamp(self._now_us() / 1e6, UTC),
+        )
+
+    def _answering(
+        self, model: LoadedModel, pace: Pace, *, blocking: bool
+    ) -> Answering | Recalling:
+        serving, version = self._settings.serving, model.spec.version
+        answering = Answering(
+            model,
+            self._journal,
+            self._measuring,
+            pace,
+            must_log=self._settings.journal.when_full == "block",
+            max_batch_rows=serving.max_batch_rows,
+            now_us=self._now_us,
+        )
+        # what a small network says is computed sooner than compared
+        if self._memory is None and not (serving.coalesce and blocking):
+            return answering
+        counts = self._measuring.versions
+        return Recalling(answering, version, self._memory, counts.coalesced)
+
+    def _batcher(
+        self,
+        answering: Answering | Recalling,
+        pace: Pace,
+        health: Health,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        blocking: bool,
+        patience: float,
+    ) -> Batcher:
+        serving = self._settings.serving
+        return Batcher(
+            answering.answer,
+            pace,
+            blocking=blocking,
+            max_batch_rows=serving.max_batch_rows,
+            max_queued_rows=serving.max_queued_rows,
+            patience=patience,
+            may_drop=self._settings.journal.when_full != "block",
+            loop=loop,
+            health=health,
+            gather=serving.batch_wait.total_seconds(),
+            waited=self._measuring.waited,
+            rested=answering.forget,
+        )
+
+    def _health(self, version: str, loop: asyncio.AbstractEventLoop) -> Health:
+        serving, counts = self._settings.serving, self._measuring.versions
+        limits = Limits(
+            in_a_row=serving.breaker_errors,
+            share=serving.breaker_share,
+            rest=serving.breaker_rest.total_seconds(),
+        )
+
+        def changed(phase: Phase) -> None:
+            counts.breaker(version, phase)
+            self._changed()
+
+        counts.breaker(version, Phase.CLOSED)
+        name = f"{self._settings.model.name}: version {version}"
+        return Health(name, limits, loop.time, changed)
