@@ -154,3 +154,43 @@ def health() -> list[Any]:
             lowest=None,
         ),
     ]
+
+
+def batch_runs() -> list[Any]:
+    return [
+        bars(
+            "Batch runs",
+            "Runs of `[[score]]` in the time shown, by how they ended.",
+            "none",
+            Query(increase("homeostat_score_runs_total", by="job, result"), "{{job}}: {{result}}"),
+        ),
+        chart(
+            "Rows of the last batch run",
+            "By job.",
+            "none",
+            Query(newest("homeostat_score_rows", by="job"), "{{job}}"),
+        ),
+        chart(
+            "Share of rows with an answer",
+            "Of the last batch run. The others are in the run's bad_rows.csv.",
+            "percentunit",
+            Query(newest("homeostat_score_answered_ratio", by="job"), "{{job}}"),
+            highest=1,
+        ),
+        chart(
+            "Time of the last batch run",
+            "What its parts took together.",
+            "s",
+            Query(newest("homeostat_score_seconds", by="job"), "{{job}}"),
+            size=(12, 6),
+        ),
+        chart(
+            "Age of the last batch run",
+            "Since the time it was due.",
+            "s",
+            Query(
+                f"time() - {newest('homeostat_last_score_timestamp_seconds', by='job')}", "{{job}}"
+            ),
+            size=(12, 6),
+        ),
+    ]

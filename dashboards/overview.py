@@ -37,6 +37,7 @@ def overview() -> Any:
         ("Batches and journal", serving_panels.journal()),
         ("Drift and data quality", loop_panels.drift()),
         ("Retraining and releases", loop_panels.releases()),
+        ("Batch runs", loop_panels.batch_runs()),
         ("The loop's health", loop_panels.health()),
     ):
         dashboard.with_row(frame.Row(title))
