@@ -4,13 +4,17 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check format docs dashboards protocol clean
+.PHONY: demo test soak check format docs dashboards protocol clean
 
 demo: $(INSTALLED)
 	$(BIN)/homeostat demo $(ARGS)
 
 test: $(INSTALLED)
 	$(BIN)/pytest $(ARGS)
+
+# An hour of load on the model server, with another version promoted every minute.
+soak: $(INSTALLED)
+	$(BIN)/python -m bench soak $(ARGS)
 
 # Formatting, lint, types, who may import whom, generated files, and that nothing is out of date.
 check: $(INSTALLED)
