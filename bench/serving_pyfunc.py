@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -78,4 +80,6 @@ def _mlflow() -> Contestant:
             *("--workers", "1"),
         ]
 
-    return Contestant(name=MLFLOW, command=command, speech=INVOCATIONS)
+    # it looks for uvicorn on the path
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    return Contestant(name=MLFLOW, command=command, speech=INVOCATIONS, environ={"PATH": path})
