@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dashboards.panels import SLOW_COLORS, Query, chart
-from dashboards.promql import RATE, REQUESTS, mean, newest, of_model, quantile, rate
+from dashboards.promql import RANGE, RATE, REQUESTS, mean, newest, of_model, quantile, rate
 
 UNCERTAIN = (
     f"{rate('homeostat_uncertain_answers_total')} / ({rate('homeostat_confidence_count')} > 0)"
@@ -100,7 +100,8 @@ def traffic() -> list[Any]:
 
 
 _MEAN = of_model("homeostat_input_mean")
-MOVED = f"topk(5, abs({_MEAN} - {_MEAN} offset 1h) / ({of_model('homeostat_input_deviation')} > 0))"
+_DEVIATION = of_model("homeostat_input_deviation")
+MOVED = f"topk(5, abs(delta({_MEAN}[{RANGE}])) / ({_DEVIATION} > 0))"
 
 
 def processes() -> list[Any]:
@@ -147,7 +148,7 @@ def processes() -> list[Any]:
         ),
         chart(
             "Inputs that moved",
-            "Means of the last five minutes beside those of an hour before, in standard "
+            "How far the mean of the last five minutes moved in the time shown, in standard "
             "deviations: the five that moved most. The loop's checks decide; this is for eyes.",
             "none",
             Query(MOVED, "{{feature}}"),

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 
 from dashboards.finishing import expressions
 from dashboards.lint import filled
@@ -35,6 +35,7 @@ class Platform:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
         owners = {metric.owner for metric in METRICS}
         self.instruments = {owner: Instruments(owner, self.registry) for owner in owners}
         for instruments in self.instruments.values():
@@ -49,6 +50,8 @@ class Platform:
         return generate_latest(self.registry)
 
     def _labels(self, metric: Metric) -> list[dict[str, str]]:
+        if not metric.labels:
+            return [{}]
         common = {label: SAMPLES.get(label, "some") for label in metric.labels}
         last = metric.labels[-1]
         if metric.name == "homeostat_requests_total":

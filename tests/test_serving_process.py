@@ -122,8 +122,8 @@ def test_the_client_says_what_a_key_lacks(server: Server, keys: dict[Scope, str]
 def test_the_process_imports_nothing_slow(server: Server) -> None:
     """Neither at import nor while it loads, predicts and takes labels."""
     program = (
-        "import sys, serving.__main__, serving.server, homeostat.model_runtime.torch_program\n"
-        "import homeostat.client\n"
+        "import sys, serving.__main__, serving.processes.server, homeostat.client\n"
+        "import homeostat.model_runtime.torch_program\n"
         f"print([name for name in {SLOW!r} if name in sys.modules])"
     )
     done = subprocess.run(
