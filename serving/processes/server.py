@@ -164,10 +164,10 @@ class _Process:
             KeyWatch(model, self.meter).look for model in models.values()
         ]
         if self.line is None:
-            url = address(self.listeners[0], self.serving)
-            stack.enter_context(announced(self.projects, {"url": url, **where}))
             loop = asyncio.get_running_loop()
             loop.add_signal_handler(signal.SIGHUP, self._reload, watch_terminal(), looks)
+            url = address(self.listeners[0], self.serving)
+            stack.enter_context(announced(self.projects, {"url": url, **where}))
         else:
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
             _in_background(stack, self._tell_state(self.line))

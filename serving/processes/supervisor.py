@@ -13,6 +13,7 @@ import logging
 import signal
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from homeostat.errors import HomeostatError, SettingsError
@@ -46,7 +47,7 @@ class Supervisor:
         self._failed: str | None = None  # why there is no use in going on
         self._began = time.monotonic()
 
-    async def run(self, reload: Callable[[], int]) -> bool:
+    async def run(self, reload: Callable[[], int], announced: AbstractContextManager[None]) -> bool:
         """Until a signal; whether all went well. `reload` reads the settings again and returns how
         many workers there are to be; raises SettingsError."""
         loop = asyncio.get_running_loop()
@@ -57,6 +58,10 @@ class Supervisor:
         loop.add_signal_handler(
             signal.SIGHUP, lambda: self._stopping.set() if gone() else again.set()
         )
+        with announced:
+            return await self._supervise(reload, again)
+
+    async def _supervise(self, reload: Callable[[], int], again: asyncio.Event) -> bool:
         for _ in range(self._count):
             self._add()
         others = [
@@ -230,11 +235,17 @@ class Supervisor:
 
 
 def supervise(
-    count: int, drain: float, start: Start, descriptor: int, reload: Callable[[], int]
+    count: int,
+    drain: float,
+    start: Start,
+    descriptor: int,
+    reload: Callable[[], int],
+    announced: AbstractContextManager[None],
 ) -> bool:
-    """Until a signal; whether all went well. See Supervisor."""
+    """Until a signal; whether all went well. See Supervisor. It is announced once it listens to
+    signals: who reads that may send one."""
 
     async def run() -> bool:
-        return await Supervisor(count, drain, start, descriptor).run(reload)
+        return await Supervisor(count, drain, start, descriptor).run(reload, announced)
 
     return asyncio.run(run())

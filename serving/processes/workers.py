@@ -53,9 +53,8 @@ def supervise_workers(
             log.error("serving.host and the ports stay as they were until a restart")
         return wanted or now.workers
 
-    with announced(projects, where):
-        count = wanted or first.workers
-        well = supervise(count, first.drain.total_seconds(), start, descriptor, reload)
+    count, drain = wanted or first.workers, first.drain.total_seconds()
+    well = supervise(count, drain, start, descriptor, reload, announced(projects, where))
     return 0 if well else 1
 
 
