@@ -82,7 +82,9 @@ class Running:
     async def _run(self) -> None:
         self.loop = asyncio.get_running_loop()
         self.calls, self._end = Echo(self.loop), asyncio.Event()
-        server = Http2Server(self._listener, self.calls, arrive_within=1.0, keep_alive=3600.0)
+        server = Http2Server(
+            self._listener, self.calls, address="", arrive_within=1.0, keep_alive=3600.0
+        )
         await server.start()
         self._ready.set()
         await self._end.wait()

@@ -111,11 +111,9 @@ class InferenceCalls:
             deadline = model.settings.serving.deadline.total_seconds()
             asked = asked_by(caller, model.keys, deadline) if caller or deadline else None
             answer = _asked(model, request, asked)
-        except Exception as error:
-            if not isinstance(error, HomeostatError):
-                log.exception("a prediction failed unexpectedly")
+        except Exception as error:  # noqa: BLE001 - `refusal` tells it, and logs what is unexpected
             if model is not None:
-                model.measuring.refused(refusal_of(error).status)
+                _refused(model, error)
             return self._failed(error)
         answer.add_done_callback(_measured(model, started))
         return answer
@@ -173,9 +171,13 @@ def _measured(model: ServedModel, started: float) -> Callable[[asyncio.Future[An
         if error is None:
             model.measuring.answered(perf_counter() - started)
         else:
-            model.measuring.refused(refusal_of(error).status)
+            _refused(model, error)
 
     return done
+
+
+def _refused(model: ServedModel, error: BaseException) -> None:
+    model.measuring.refused(refusal_of(error).status, problem_of(error).kind)
 
 
 async def _serialized(answer: Coroutine[Any, Any, Any]) -> bytes:

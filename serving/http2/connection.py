@@ -29,7 +29,7 @@ class Calls(Protocol):
     def begin(
         self, path: bytes, authorization: str | None, message: bytes
     ) -> asyncio.Future[bytes]:
-        """The answer's message, later. Raises Refused, and so may the future."""
+        """The answer's message, or an error, later; raises none itself."""
         ...
 
     def refusal(self, error: BaseException) -> Refused:
@@ -290,11 +290,12 @@ class Connection(asyncio.Protocol):
             self._busy -= 1
             if done.cancelled():
                 return
+            error = done.exception()
+            refused = None if error is None else self._calls.refusal(error)
             if self._open.get(stream) is not call:  # the caller is gone
                 return
-            error = done.exception()
-            if error is not None:
-                self._refuse(stream, call, self._calls.refusal(error))
+            if refused is not None:
+                self._refuse(stream, call, refused)
                 return
             self._write(frame(frames.HEADERS, frames.END_HEADERS, stream, headers.BEGIN))
             call.out = memoryview(messages.wrapped(done.result()))

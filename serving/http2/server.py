@@ -21,10 +21,12 @@ class Http2Server:
         listener: socket.socket,
         calls: Calls,
         *,
+        address: str,
         arrive_within: float,
         keep_alive: float,
         tls: ssl.SSLContext | None = None,
     ) -> None:
+        self.address = address
         self._listener = listener
         self._calls = calls
         self._arrive_within = arrive_within

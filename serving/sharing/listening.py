@@ -19,13 +19,16 @@ BACKLOG = 2048
 ANNOUNCEMENT = "serving.json"
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Port 0 takes any free one; raises SettingsError."""
+def listen(
+    host: str, port: int, key: str = "serving.port", *, shared: bool = False
+) -> socket.socket:
+    """Port 0 takes any free one; `shared`: other processes listen on the same one. Raises
+    SettingsError about the setting `key`."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+        return socket.create_server((host, port), family=family, backlog=BACKLOG, reuse_port=shared)
     except OSError as error:
-        raise _taken(host, port, error, "serving.port") from None
+        raise _taken(host, port, error, key) from None
 
 
 def reserve(host: str, port: int) -> socket.socket:
