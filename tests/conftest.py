@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
 from registry_fixtures import logged_models  # noqa: F401 - a fixture, used by its name
+
+# Machines are noisy: how long a case takes says nothing of the code.
+settings.register_profile("homeostat", deadline=None)
+settings.load_profile("homeostat")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from journal_kit import column_rows, tensor_rows
+from msgspec.structs import replace
 
 from homeostat.errors import InputError
 from homeostat.journal.encoding.batch import PredictionBatch

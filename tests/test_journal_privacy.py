@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from deltalake import DeltaTable
@@ -214,7 +215,7 @@ def test_key_and_cached_come_with_the_row(tmp_path: Path) -> None:
 
 def test_a_redacted_key_is_never_written(tmp_path: Path) -> None:
     """Whose row it is stays with the caller."""
-    rows = replace(column_rows(["a", "b"], {"age": [7, 8]}), keys=[SECRET, None])
+    rows = msgspec.structs.replace(column_rows(["a", "b"], {"age": [7, 8]}), keys=[SECRET, None])
     write(tmp_path, Recording(redact=frozenset({"key"})), rows)
     assert [row["key"] for row in rows_of(tmp_path)] == [None, None]
     assert [row["input_age"] for row in rows_of(tmp_path)] == [7, 8]

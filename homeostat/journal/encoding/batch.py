@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 
-@dataclass(frozen=True, kw_only=True)
-class PredictionBatch:
+class PredictionBatch(msgspec.Struct, frozen=True, kw_only=True):
     """Rows that were predicted together: one moment, one version.
 
     `append` copies what it takes: the arrays may be used again.

@@ -1,22 +1,19 @@
 """What is the same in all rows of a segment: it stands once in the schema, not in each row.
 
 A server writes a batch of a few rows at a time, and what a column costs in each batch, to write and
-to read, is more than what its values do. So the vectors of a row share one list, too.
+to read, is more than what its values do.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from homeostat.journal.encoding import arrays
 
-VECTORS = "vectors"
 METADATA = b"homeostat.constants"
 
 
@@ -27,7 +24,6 @@ class Constants:
     cached: bool
     weight: float  # how many rows each stands for
     recorded: str | None = None  # Recording.text()
-    vectors: tuple[tuple[str, int], ...] = ()  # name and width of those in the one list of each row
 
 
 def metadata(same: Constants) -> dict[bytes, bytes]:
@@ -40,7 +36,7 @@ def spread(data: Any) -> Any:
     if found is None:
         return data
     same, rows = Constants(**json.loads(found)), data.num_rows
-    data = _apart(data.replace_schema_metadata(None), same.vectors)
+    data = data.replace_schema_metadata(None)
     for name, column in (
         ("version", arrays.text(same.version, rows)),
         ("role", arrays.text(same.role, rows)),
@@ -50,20 +46,4 @@ def spread(data: Any) -> Any:
         data = data.append_column(name, column)
     if same.recorded is not None:
         data = data.append_column("recorded", arrays.text(same.recorded, rows))
-    return data
-
-
-def _apart(data: Any, vectors: Sequence[tuple[str, int]]) -> Any:
-    if not vectors:
-        return data
-    lists = data[VECTORS].combine_chunks()
-    width = sum(each for _, each in vectors)
-    _, _, _, values = lists.buffers()  # to_numpy() would import pandas
-    flat = np.frombuffer(values, np.float32, len(lists) * width, 4 * width * lists.offset)
-    flat = flat.reshape(len(lists), width)
-    data = data.drop_columns([VECTORS])
-    at = 0
-    for name, width in vectors:
-        data = data.append_column(name, arrays.floats(flat[:, at : at + width]))
-        at += width
     return data

@@ -23,7 +23,6 @@ _GIVEN = ("keys", "predictions", "probabilities", "embedding", "matrix")
 TEXT, NUMBER = "text", "number"
 _KINDS = {TEXT: pa.string(), NUMBER: pa.float64()}
 Names = tuple[str, ...]
-Widths = tuple[tuple[str, int], ...]
 
 
 class PredictionEncoder:
@@ -75,13 +74,9 @@ class PredictionEncoder:
         if self._veils:
             batch = reduction.veiled(batch, self._recording)
         vectors = self._vectors(batch)
-        widths = tuple([(name, matrix.size // rows) for name, matrix in vectors])
         names, kinds, inputs = self._inputs(batch)
-        layout = self._layout(batch, widths, names, kinds)
-        found = self._common(batch, rows)
-        if vectors:
-            width = sum([width for _, width in widths])
-            found.append(parts.vectors([matrix for _, matrix in vectors], rows, width))
+        layout = self._layout(batch, tuple([name for name, _ in vectors]), names, kinds)
+        found = self._common(batch, rows) + [parts.vectors(each, rows) for _, each in vectors]
         return Encoded(layout, layout.message(rows, found + inputs), rows)
 
     def _common(self, batch: PredictionBatch, rows: int) -> list[Part]:
@@ -108,22 +103,22 @@ class PredictionEncoder:
             found.append(("descriptors", reduction.described(batch)))
         return found
 
-    def _layout(self, batch: PredictionBatch, widths: Widths, names: Names, kinds: Names) -> Layout:
+    def _layout(self, batch: PredictionBatch, lists: Names, names: Names, kinds: Names) -> Layout:
         keys = batch.keys is not None
-        key = (batch.version, batch.role, batch.cached, keys, widths, names, kinds)
+        key = (batch.version, batch.role, batch.cached, keys, lists, names, kinds)
         layout = self._layouts.get(key)
         if layout is None:
             if len(self._layouts) >= MOST_LAYOUTS:
                 self._layouts.clear()
-            layout = self._layouts[key] = Layout(self._schema(batch, widths, names, kinds))
+            layout = self._layouts[key] = Layout(self._schema(batch, lists, names, kinds))
         return layout
 
-    def _schema(self, batch: PredictionBatch, widths: Widths, names: Names, kinds: Names) -> Any:
+    def _schema(self, batch: PredictionBatch, lists: Names, names: Names, kinds: Names) -> Any:
         """In the order in which `encode` puts the parts."""
         common = ["prediction_id", "time", "latency_us", "prediction"]
         common += ["key"] if batch.keys is not None else []
         types = {name: self._types[name] for name in common}
-        types |= {constants.VECTORS: arrays.FLOATS} if widths else {}
+        types |= dict.fromkeys(lists, arrays.FLOATS)
         types |= dict(zip(names, map(_KINDS.get, kinds), strict=True))
         fields = [pa.field(name, type_) for name, type_ in types.items()]
         same = constants.Constants(
@@ -132,7 +127,6 @@ class PredictionEncoder:
             cached=batch.cached,
             weight=1.0 / self._recording.sample,
             recorded=self._recording.text(),
-            vectors=widths,
         )
         return pa.schema(fields, metadata=constants.metadata(same))
 

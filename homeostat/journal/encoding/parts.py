@@ -61,18 +61,18 @@ def columns(matrix: NDArray[Any]) -> Part:
     return Part((rows, 0) * width, (0, 8 * rows) * width, (data,))
 
 
-def vectors(matrices: Sequence[NDArray[Any]], rows: int, width: int) -> Part:
-    """One list of float32 a row, which holds the row's vectors one after the other."""
-    flat = [matrix if matrix.ndim == 2 else matrix.reshape(rows, -1) for matrix in matrices]
-    joined = side_by_side(flat)
-    size = 4 * rows * width
-    body = (same_offsets(width, rows), joined.data.cast("B") if size else b"", bytes(-size % 8))
-    return Part((rows, 0, rows * width, 0), (0, 4 * (rows + 1), 0, size), body)
+def vectors(matrix: NDArray[Any], rows: int) -> Part:
+    """One list of float32 a row."""
+    data = float32s(matrix)
+    body = (same_offsets(matrix.size // rows, rows), data, bytes(-len(data) % 8))
+    return Part((rows, 0, matrix.size, 0), (0, 4 * (rows + 1), 0, len(data)), body)
 
 
-def side_by_side(matrices: Sequence[NDArray[Any]]) -> Any:
-    """As float32, in one piece of memory."""
-    return np.concatenate(matrices, axis=1, dtype=np.float32, casting="same_kind")
+def float32s(matrix: NDArray[Any]) -> memoryview | bytes:
+    """The bytes of its numbers, not copied where they may be used as they lie."""
+    if matrix.dtype != np.float32 or not matrix.flags.c_contiguous:
+        matrix = matrix.astype(np.float32, order="C", casting="same_kind")
+    return matrix.data.cast("B") if matrix.size else b""
 
 
 def _texts(lengths: list[int], data: bytes, nulls: int, known: bytes) -> Part:

@@ -24,8 +24,8 @@ class _Around(NamedTuple):
 
     start: bytes  # up to the ids
     after_ids: bytes
-    after_said: bytes
-    after_vectors: bytes
+    before: tuple[bytes, ...]  # each of the vectors
+    after: bytes
 
 
 class Usual:
@@ -38,8 +38,7 @@ class Usual:
         self._features, self._tensor = batch.features, batch.tensor
         self._widths = [None if matrix is None else matrix.shape[1] for matrix in _matrices(batch)]
         in_lists = self._widths if batch.tensor else self._widths[:2]
-        self._width = sum([width for width in in_lists if width is not None])
-        self._has_lists = any(width is not None for width in in_lists)
+        self._lists = [width for width in in_lists if width is not None]
         self._sizes: dict[tuple[int, int, int], _Around] = {}
 
     def message(self, batch: PredictionBatch) -> Encoded | None:
@@ -62,21 +61,20 @@ class Usual:
         if around is None:
             return None
         table = b"" if self._tensor else parts.columns(matrices.pop()).body[0]
-        data = b"".join(
-            (
-                around.start,
-                names.encode(),
-                around.after_ids,
-                _TIME.pack(batch.time_us) * rows,
-                _TIME.pack(batch.latency_us) * rows,
-                *said,
-                around.after_said,
-                parts.side_by_side(matrices) if matrices else b"",
-                around.after_vectors,
-                table,
-            )
-        )
-        return Encoded(self.layout, data, rows)
+        pieces = [
+            around.start,
+            names.encode(),
+            around.after_ids,
+            _TIME.pack(batch.time_us) * rows,
+            _TIME.pack(batch.latency_us) * rows,
+            *said,
+        ]
+        for before, matrix in zip(around.before, matrices, strict=True):
+            pieces.append(before)
+            pieces.append(parts.float32s(matrix))
+        pieces.append(around.after)
+        pieces.append(table)
+        return Encoded(self.layout, b"".join(pieces), rows)
 
     def learn(self, batch: PredictionBatch, encoded: Encoded) -> None:
         """The next batch of this size need not go the general way."""
@@ -86,12 +84,13 @@ class Usual:
             return
         if len(self._sizes) >= MOST_SIZES:
             self._sizes.clear()
-        lists = parts.same_offsets(self._width, rows) if self._has_lists else b""
+        pads = [padding(len(said[1])), *[padding(4 * rows * width) for width in self._lists]]
+        offsets = [parts.same_offsets(width, rows) for width in self._lists]
         self._sizes[rows, len(ids), len(said[1])] = _Around(
             start=self.layout.head_of(encoded.data) + parts.same_offsets(len(ids) // rows, rows),
             after_ids=padding(len(ids)),
-            after_said=padding(len(said[1])) + lists,
-            after_vectors=padding(4 * rows * self._width),
+            before=tuple([pad + each for pad, each in zip(pads, offsets, strict=False)]),
+            after=pads[-1],
         )
 
     def _said(self, predictions: Any, rows: int) -> tuple[bytes, Any] | None:
@@ -113,5 +112,5 @@ def is_usual(batch: PredictionBatch) -> bool:
 
 
 def _matrices(batch: PredictionBatch) -> tuple[Any, Any, Any]:
-    """In the order in which a row's vectors lie in their one list; a table's columns lie apart."""
+    """In the order in which they are written; a table's columns come last."""
     return batch.probabilities, batch.embedding, batch.matrix
