@@ -61,7 +61,7 @@ class PredictionEncoder:
             return found
         encoded = self._any(batch)
         if is_usual(batch):
-            if usual is None or usual.layout is not encoded.layout:
+            if usual is None or not usual.is_like(batch, encoded.layout):
                 if len(self._usual) >= MOST_LAYOUTS:
                     self._usual.clear()
                 usual = self._usual[key] = Usual(batch, encoded.layout, classes=self._classes)

@@ -14,6 +14,7 @@ from homeostat.journal.encoding.message import Part, padded
 
 # What repeats is kept for a batch of this size and cut to the size of smaller ones.
 BLOCK = 1024
+_FLOAT32 = np.dtype(np.float32)
 
 
 def integers(value: int, rows: int) -> Part:
@@ -70,7 +71,7 @@ def vectors(matrix: NDArray[Any], rows: int) -> Part:
 
 def float32s(matrix: NDArray[Any]) -> memoryview | bytes:
     """The bytes of its numbers, not copied where they may be used as they lie."""
-    if matrix.dtype != np.float32 or not matrix.flags.c_contiguous:
+    if matrix.dtype is not _FLOAT32 or not matrix.flags.c_contiguous:
         matrix = matrix.astype(np.float32, order="C", casting="same_kind")
     return matrix.data.cast("B") if matrix.size else b""
 

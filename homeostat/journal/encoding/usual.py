@@ -24,7 +24,9 @@ class _Around(NamedTuple):
 
     start: bytes  # up to the ids
     after_ids: bytes
-    before: tuple[bytes, ...]  # each of the vectors
+    offsets: bytes  # of what was said, where all of it has one length
+    shapes: tuple[tuple[int, int] | None, ...]  # of the matrices
+    before: tuple[bytes, ...]  # each of the matrices; but a table's columns lie apart
     after: bytes
 
 
@@ -36,79 +38,91 @@ class Usual:
         self.layout = layout
         self._classes = classes
         self._features, self._tensor = batch.features, batch.tensor
-        self._widths = [None if matrix is None else matrix.shape[1] for matrix in _matrices(batch)]
-        in_lists = self._widths if batch.tensor else self._widths[:2]
-        self._lists = [width for width in in_lists if width is not None]
+        self._widths = _widths(batch)
         self._sizes: dict[tuple[int, int, int], _Around] = {}
+
+    def is_like(self, batch: PredictionBatch, layout: Layout) -> bool:
+        return self.layout is layout and self._widths == _widths(batch)
 
     def message(self, batch: PredictionBatch) -> Encoded | None:
         """None for a batch that has to go the general way."""
-        if batch.keys is not None or batch.tensor is not self._tensor:
+        ids: Any = batch.ids
+        said: Any = batch.predictions
+        rows = len(ids)
+        if batch.keys is not None or batch.tensor is not self._tensor or len(said) != rows:
             return None
         if batch.features is not self._features and batch.features != self._features:
             return None
-        ids: Any = batch.ids
-        rows, matrices = len(ids), []
-        for matrix, width in zip(_matrices(batch), self._widths, strict=True):
-            if matrix is not None and matrix.shape == (rows, width):
-                matrices.append(matrix)
-            elif matrix is not width:  # both are None where there is none
-                return None
-        names, said = "".join(ids), self._said(batch.predictions, rows)
-        if said is None or len(set(map(len, ids))) > 1 or not names.isascii():
+        names, words = "".join(ids), "".join(said) if self._classes else ""
+        around = self._sizes.get((rows, len(names), len(words)))
+        if around is None or not (names.isascii() and words.isascii()) or _differ(ids):
             return None
-        around = self._sizes.get((rows, len(names), len(said[1])))
-        if around is None:
-            return None
-        table = b"" if self._tensor else parts.columns(matrices.pop()).body[0]
-        pieces = [
+        pieces: list[Any] = [
             around.start,
             names.encode(),
             around.after_ids,
             _TIME.pack(batch.time_us) * rows,
             _TIME.pack(batch.latency_us) * rows,
-            *said,
         ]
-        for before, matrix in zip(around.before, matrices, strict=True):
-            pieces.append(before)
-            pieces.append(parts.float32s(matrix))
+        if self._classes:
+            offsets = parts.offsets(list(map(len, said))) if _differ(said) else around.offsets
+            pieces += (offsets, words.encode())
+        else:
+            pieces.append(parts.float64s(said).body[0])
+        return self._with_matrices(pieces, around, batch, rows)
+
+    def _with_matrices(
+        self, pieces: list[Any], around: _Around, batch: PredictionBatch, rows: int
+    ) -> Encoded | None:
+        matrices = []
+        for matrix, shape in zip(_matrices(batch), around.shapes, strict=True):
+            if matrix is not None and matrix.shape == shape:
+                matrices.append(matrix)
+            elif matrix is not shape:  # both are None where there is none
+                return None
+        for before, matrix in zip(around.before, matrices, strict=False):
+            pieces += (before, parts.float32s(matrix))
         pieces.append(around.after)
-        pieces.append(table)
+        if not self._tensor:
+            pieces += parts.columns(matrices[-1]).body
         return Encoded(self.layout, b"".join(pieces), rows)
 
     def learn(self, batch: PredictionBatch, encoded: Encoded) -> None:
         """The next batch of this size need not go the general way."""
-        rows, ids = encoded.rows, "".join(batch.ids)
-        said = self._said(batch.predictions, rows)
-        if said is None or len(set(map(len, batch.ids))) > 1 or not ids.isascii():
+        rows, ids, words = encoded.rows, "".join(batch.ids), b""
+        if _differ(batch.ids) or not ids.isascii():
             return
+        if self._classes:
+            words = "".join(map(str, batch.predictions)).encode()
         if len(self._sizes) >= MOST_SIZES:
             self._sizes.clear()
-        pads = [padding(len(said[1])), *[padding(4 * rows * width) for width in self._lists]]
-        offsets = [parts.same_offsets(width, rows) for width in self._lists]
-        self._sizes[rows, len(ids), len(said[1])] = _Around(
+        widths = [width for width in self._widths if width is not None]
+        lists = widths if self._tensor else widths[:-1]
+        pads = [padding(len(words)), *[padding(4 * rows * width) for width in lists]]
+        offsets = [parts.same_offsets(width, rows) for width in lists]
+        self._sizes[rows, len(ids), len(words)] = _Around(
             start=self.layout.head_of(encoded.data) + parts.same_offsets(len(ids) // rows, rows),
             after_ids=padding(len(ids)),
+            offsets=parts.same_offsets(len(words) // rows, rows),
+            shapes=tuple([None if width is None else (rows, width) for width in self._widths]),
             before=tuple([pad + each for pad, each in zip(pads, offsets, strict=False)]),
             after=pads[-1],
         )
 
-    def _said(self, predictions: Any, rows: int) -> tuple[bytes, Any] | None:
-        """Where each begins, and all of them."""
-        if len(predictions) != rows:
-            return None
-        if not self._classes:
-            return b"", parts.float64s(predictions).body[0]
-        joined = "".join(predictions)
-        if not joined.isascii():
-            return None
-        return parts.offsets(list(map(len, predictions))), joined.encode()
+
+def _differ(texts: Any) -> bool:
+    """In their lengths."""
+    return len(set(map(len, texts))) > 1
 
 
 def is_usual(batch: PredictionBatch) -> bool:
     """Whether the next one may be like it."""
     whole = batch.matrix is not None and batch.keys is None
     return whole and all(each is None or each.ndim == 2 for each in _matrices(batch))
+
+
+def _widths(batch: PredictionBatch) -> list[int | None]:
+    return [None if matrix is None else matrix.shape[1] for matrix in _matrices(batch)]
 
 
 def _matrices(batch: PredictionBatch) -> tuple[Any, Any, Any]:

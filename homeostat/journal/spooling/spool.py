@@ -166,8 +166,10 @@ class Spool:
 
     def _written(self, kind: Kind, rows: Encoded, sync: bool) -> OpenSegment:
         while True:
-            with self._lock:
-                target = self._open[kind].get(rows.layout) or self._opened(kind, rows.layout)
+            target = self._open[kind].get(rows.layout)
+            if target is None:
+                with self._lock:
+                    target = self._open[kind].get(rows.layout) or self._opened(kind, rows.layout)
             try:
                 if target.write(rows.data, rows.rows, sync=sync):
                     return target
