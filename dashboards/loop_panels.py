@@ -98,14 +98,20 @@ def releases() -> list[Any]:
             "From the cache to a warmed-up model, by server.",
             "s",
             Query(newest("homeostat_model_load_seconds", by="instance"), "{{instance}}"),
-            size=(12, 6),
         ),
         chart(
             "Versions that would not load",
             "Could not be fetched, verified or loaded. The server goes on with the one it has.",
             "none",
             Query(increase("homeostat_version_errors_total"), "versions"),
-            size=(12, 6),
+        ),
+        chart(
+            "Share on trial",
+            "What the version on trial gets of the requests: to answer them (canary, ab), or a "
+            "copy (shadow). 0: none is on trial.",
+            "percentunit",
+            Query(newest("homeostat_trial_share", by="kind"), "{{kind}}"),
+            highest=1,
         ),
     ]
 

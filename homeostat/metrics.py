@@ -8,7 +8,7 @@ from typing import Literal, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from homeostat.records import Action, Stage, VerdictKind
+from homeostat.records import Action, Stage, TrialKind, VerdictKind
 
 LATENCY = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -335,6 +335,14 @@ METRICS: tuple[Metric, ...] = (
     Metric("homeostat_run_seconds", "histogram", "loop", "From decision to outcome", buckets=JOB),
     Metric("homeostat_champion_version", "gauge", "loop", "Number of the version that serves"),
     Metric("homeostat_last_promotion_timestamp_seconds", "gauge", "loop", "When it was promoted"),
+    Metric(
+        "homeostat_trial_share",
+        "gauge",
+        "loop",
+        "Share of the requests that the version on trial gets; 0: none is",
+        ("model", "kind"),
+        values=tuple(TrialKind),
+    ),
     Metric("homeostat_paused", "gauge", "loop", "1 while the loop is paused"),
     # alerts
     Metric(

@@ -166,6 +166,13 @@ class Rollout:
     actor: str = "loop"
     run_id: str | None = None  # the retraining run that led here
     created_at: datetime
+    # Where its champion served before, as when a version was only put on trial; None: created_at.
+    champion_since: datetime | None = None
+
+    @property
+    def since(self) -> datetime:
+        """When its champion came to serve."""
+        return self.champion_since or self.created_at
 
     @property
     def versions(self) -> tuple[VersionRef, ...]:

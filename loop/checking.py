@@ -136,7 +136,7 @@ def _job(context: Context, rollout: Rollout, check_id: str, now: datetime) -> Ch
         project=str(settings.project),
         window=Window(
             model=context.model,
-            start=max(now - settings.monitor.window, rollout.created_at),
+            start=max(now - settings.monitor.window, rollout.since),
             end=now,
             versions=(version,),
         ),

@@ -26,6 +26,7 @@ COMMANDS = {
     "promote": ("promote", "Promote the version that passed its gate."),
     "reject": ("reject", "Turn away the version that waits, or end the run under way."),
     "rollback": ("rollback", "Go back to the version that served before."),
+    "trial": ("trial", "Try a version beside the one that serves: shadow, canary, A/B."),
     "pause": ("pause", "Stop acting; go on checking and telling."),
     "resume": ("resume", "Act again."),
     "score": ("score", "Score the rows of a file, a folder or a table."),

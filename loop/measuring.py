@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from homeostat.records import Decision, Rollout, Run, Verdict
+from homeostat.records import Decision, Rollout, Run, TrialKind, Verdict
 from homeostat.state.upkeeps import Upkeep
 from loop.context import Context
 
@@ -70,5 +70,9 @@ def standing(context: Context, rollout: Rollout | None, active: bool, paused: bo
         if version.isdigit():
             made.gauge("homeostat_champion_version", model=model).set(int(version))
         made.gauge("homeostat_last_promotion_timestamp_seconds", model=model).set(
-            rollout.created_at.timestamp()
+            rollout.since.timestamp()
         )
+        for kind in TrialKind:
+            trial = rollout.trial if rollout.trial and rollout.trial.kind is kind else None
+            share = made.gauge("homeostat_trial_share", model=model, kind=kind.value)
+            share.set(trial.share if trial else 0.0)

@@ -17,6 +17,7 @@ from loop import retrain_jobs
 from loop.context import Context
 from loop.log_fit import require_fit, tell_refused
 from loop.retrain_jobs import measured_folder
+from loop.status import trial_words
 from retrain import promotion, publish
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,8 @@ def publish_rollout(context: Context) -> Rollout | None:
         rollout = rollouts.current(tx, context.model)
     if rollout is not None and publish.publish(context.settings.rollout_path, rollout):
         log.info("Version %s serves (epoch %d).", rollout.champion.version, rollout.epoch)
+        if rollout.trial is not None:
+            log.info("Beside it is %s.", trial_words(rollout.trial))
     return rollout
 
 
@@ -42,13 +45,13 @@ def mirror_aliases(context: Context, now: datetime) -> None:
         _adopt(context, pointed, rollout.epoch if rollout else 0, now)
         return
     if rollout is not None and rollout != last:
-        context.reach("mlflow", lambda: context.registry.mirror(rollout))
+        context.reach("mlflow", lambda: context.registry.mirror(rollout, last))
         with context.state.begin() as tx:
             rollouts.mark_mirrored(tx, context.model, rollout.epoch)
     elif rollout is not None and pointed != rollout.champion.version:
         # Moved back to what it was, or deleted: the one is a wish, the other is mended.
         if pointed is None:
-            context.reach("mlflow", lambda: context.registry.mirror(rollout))
+            context.reach("mlflow", lambda: context.registry.mirror(rollout, last))
         else:
             _adopt(context, pointed, rollout.epoch, now)
 

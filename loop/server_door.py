@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import ssl
+from typing import Any
 
 import httpx
 import msgspec
@@ -31,6 +32,21 @@ def trusting(settings: Settings) -> ssl.SSLContext | bool:
     context.check_hostname = False
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     return context
+
+
+def about_model(settings: Settings) -> dict[str, Any] | None:
+    """What the server says of the model it serves; None where nobody answered, or a key is asked
+    for."""
+    url = server_url(settings)
+    if url is None:
+        return None
+    try:
+        answer = httpx.get(f"{url}/models", timeout=5, verify=trusting(settings))
+        found = answer.json()["models"] if answer.is_success else ()
+    except (httpx.HTTPError, OSError, ValueError, KeyError) as error:
+        log.debug("The server at %s did not answer: %s", url, error)
+        return None
+    return next((each for each in found if each["name"] == settings.model.name), None)
 
 
 def flush_journal(settings: Settings) -> bool:

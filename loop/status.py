@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from homeostat import events as types
-from homeostat.records import Decision, Event, GateReport, Mode, Rollout, Run
+from homeostat.records import Decision, Event, GateReport, Mode, Rollout, Run, Trial, TrialKind
 from homeostat.settings import Settings
 from homeostat.state import checks, controls, events, rollouts, runs
 from homeostat.state.checks import Check
@@ -26,7 +26,7 @@ class Status:
     loop_alive: bool
     control: Control
     rollout: Rollout | None
-    rollouts: tuple[Rollout, ...]
+    rollouts: tuple[Rollout, ...]  # by which a version came to serve
     checks: tuple[Check, ...]  # newest first, like all that follow
     decisions: tuple[Decision, ...]
     runs: tuple[Run, ...]
@@ -50,7 +50,7 @@ def gather(settings: Settings, state: State, now: datetime, *, limit: int = 20) 
             loop_alive=lease is not None and lease.expires_at > now,
             control=controls.control(tx, model),
             rollout=rollouts.current(tx, model),
-            rollouts=tuple(rollouts.newest(tx, model, limit)),
+            rollouts=tuple(rollouts.newest_champions(tx, model, limit)),
             checks=tuple(checks.newest(tx, model, limit)),
             decisions=tuple(runs.newest_decisions(tx, model, limit)),
             runs=tuple(found),
@@ -72,6 +72,12 @@ def _waiting(newest_first: Sequence[Event]) -> dict[str, str]:
         for what, event in last.items()
         if event.type == types.LOOP_WAITING
     }
+
+
+def trial_words(trial: Trial) -> str:
+    """For people."""
+    of = "copies of the requests" if trial.kind is TrialKind.SHADOW else "the requests"
+    return f"version {trial.version.version} on trial ({trial.kind}, {trial.share:.1%} of {of})"
 
 
 def next_step(status: Status) -> str:

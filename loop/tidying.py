@@ -26,11 +26,14 @@ def tidy(context: Context) -> int:
         kept.add(upkeeping.JOB)
         kept |= {batch_runs.job_name(section) for section in context.settings.score}
         kept |= {f"check-{check.check_id}" for check in checks.running(tx, context.model)}
-        for rollout in rollouts.newest(tx, context.model, KEPT_ROLLOUTS):
-            for ref in filter(None, (rollout.champion, rollout.previous)):
-                known = rollouts.known(tx, context.model, ref.version)
-                kept |= {known.run_id} if known and known.run_id else set()
-                kept.add(f"measure-{ref.version}")
+        current = rollouts.current(tx, context.model)
+        named = list(current.versions) if current else []  # one on trial among them
+        for rollout in rollouts.newest_champions(tx, context.model, KEPT_ROLLOUTS):
+            named += filter(None, (rollout.champion, rollout.previous))
+        for ref in named:
+            known = rollouts.known(tx, context.model, ref.version)
+            kept |= {known.run_id} if known and known.run_id else set()
+            kept.add(f"measure-{ref.version}")
     removed = 0
     for folder in (context.settings.jobs_path, context.settings.runs_path):
         for entry in folder.iterdir():

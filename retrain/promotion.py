@@ -1,5 +1,7 @@
 """Who serves: promotion, rollback and adoption, each one new rollout record and its event.
 
+Each of them ends the trial of a version beside the champion, since it is another champion then.
+
 All three take an open transaction, so that the record, the event and whatever the caller writes
 beside them (the run's stage) become true together or not at all.
 """
@@ -12,7 +14,7 @@ from sqlalchemy import Connection
 
 from homeostat import events as event_types
 from homeostat.errors import Conflict, IntegrityError, NotReady
-from homeostat.records import Rollout, VersionRef
+from homeostat.records import Rollout, Trial, VersionRef
 from homeostat.state import events, rollouts
 
 
@@ -81,7 +83,7 @@ def _next(
     now: datetime,
     run_id: str | None = None,
 ) -> Rollout:
-    _remember(tx, model, champion, run_id, now)
+    remember(tx, model, champion, run_id, now)
     rollout = Rollout(
         model=model,
         epoch=current.epoch + 1 if current else 1,
@@ -93,12 +95,15 @@ def _next(
         created_at=now,
     )
     rollouts.write(tx, rollout)
+    if current and current.trial:  # what it was compared with serves no more
+        tell_trial(tx, event_types.TRIAL_ENDED, rollout, current.trial)
     return rollout
 
 
-def _remember(
+def remember(
     tx: Connection, model: str, ref: VersionRef, run_id: str | None, now: datetime
 ) -> None:
+    """A version's digest, at first sight; raises IntegrityError where it has another one now."""
     rollouts.add_version(tx, model, ref, run_id, now)
     known = rollouts.known(tx, model, ref.version)
     if known is not None and known.ref.digest != ref.digest:
@@ -106,6 +111,23 @@ def _remember(
             f"version {ref.version} of {model} has the digest {ref.digest[:12]}, but was first "
             f"seen with {known.ref.digest[:12]}: its files were changed after registration"
         )
+
+
+def tell_trial(tx: Connection, type_: str, rollout: Rollout, trial: Trial) -> None:
+    """Of a trial that a new record begins, changes or ends."""
+    events.record(
+        tx,
+        type_,
+        rollout.model,
+        rollout.created_at,
+        version=trial.version.version,
+        champion=rollout.champion.version,
+        kind=trial.kind.value,
+        share=trial.share,
+        epoch=rollout.epoch,
+        reason=rollout.reason,
+        actor=rollout.actor,
+    )
 
 
 def _served(tx: Connection, model: str, version: str) -> VersionRef:

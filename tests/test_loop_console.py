@@ -12,13 +12,14 @@ import pytest
 from fastapi.testclient import TestClient
 
 from homeostat.auth import Keyring, Scope, new_key
-from homeostat.records import Action, Decision, Rollout, Stage, VersionRef
+from homeostat.records import Action, Decision, Rollout, Stage, Trial, TrialKind, VersionRef
 from homeostat.settings import load
 from homeostat.state import rollouts, runs
 from loop import deciding, tidying
 from loop.console.app import make_app
 from loop.context import Context
 from loop.running import open_context
+from retrain import promotion, trials
 
 NOW = datetime(2026, 5, 4, tzinfo=UTC)
 
@@ -65,7 +66,8 @@ def test_only_reports_are_read_from_the_disk(context: Context, path: str) -> Non
 
 
 def test_what_is_over_is_removed_and_what_serves_is_kept(context: Context) -> None:
-    """Folders of old runs go; those of newest runs and of versions that may serve again stay."""
+    """Folders of old runs go; those of newest runs, of versions that may serve again and of one on
+    trial stay."""
     made = []
     for number in range(tidying.KEPT_RUNS + 3):
         with context.state.begin() as tx:
@@ -87,7 +89,27 @@ def test_what_is_over_is_removed_and_what_serves_is_kept(context: Context) -> No
     with context.state.begin() as tx:
         champion = made[0][1]
         rollouts.write(tx, Rollout(model=context.model, epoch=1, champion=champion, created_at=NOW))
-    assert tidying.tidy(context) == 4, "two runs of two folders each"
+        # tried again and again: no act of a trial takes the place of a version that served
+        for share in range(1, 2 * tidying.KEPT_ROLLOUTS):
+            trial = Trial(version=made[1][1], kind=TrialKind.SHADOW, share=share / 100)
+            trials.start(tx, context.model, trial, reason="", actor="ada", now=NOW)
+    assert tidying.tidy(context) == 2, "two folders of the one run that is over"
     left = {folder.name for folder in context.settings.runs_path.iterdir()}
-    assert left == {made[0][0], *(run_id for run_id, _ in made[3:])}
+    assert left == {made[0][0], made[1][0], *(run_id for run_id, _ in made[3:])}
     assert tidying.tidy(context) == 0
+
+
+def test_a_version_on_trial_is_shown(context: Context) -> None:
+    """Beside the one that serves; the versions that served are told without it."""
+    one, two = (VersionRef(version=number, digest=number) for number in ("1", "2"))
+    trial = Trial(version=two, kind=TrialKind.CANARY, share=0.25)
+    with context.state.begin() as tx:
+        promotion.promote(tx, context.model, one, run_id=None, reason="", actor="ada", now=NOW)
+        trials.start(tx, context.model, trial, reason="", actor="ada", now=datetime.now(UTC))
+    client = TestClient(make_app(context, Keyring()))
+    page = client.get("/").text
+    assert "canary, 25.0 % of the requests" in page
+    assert "since 2026-05-04" in page
+    found = client.get("/api/status").json()
+    assert found["rollout"]["trial"]["version"]["version"] == "2"
+    assert [each["epoch"] for each in found["rollouts"]] == [1]

@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from registry_fixtures import LoggedModels
 
 from homeostat.errors import IntegrityError, ModelError, NotReady
-from homeostat.records import FeatureKind, Rollout, VersionRef, from_json
+from homeostat.records import FeatureKind, Rollout, Trial, TrialKind, VersionRef, from_json
 from homeostat.registry.cache import entry_path, model_folder, read_spec, verify
 from homeostat.registry.mlflow_registry import LoggedModel, Registry
 from homeostat.settings import load
@@ -219,6 +219,22 @@ def test_aliases_follow_the_record(logged_models: LoggedModels, tmp_path: Path) 
         replace(record, champion=record.challenger, previous=record.champion, challenger=None)
     )
     assert registry.aliases() == {"champion": second, "previous": first, "mine": first}
+
+
+def test_a_trial_that_is_over_leaves_no_alias(logged_models: LoggedModels, tmp_path: Path) -> None:
+    """The version on trial is the challenger, for as long as it is one."""
+    _, registry, first = registered(logged_models, tmp_path, "digits", "tried")
+    logged = registry.find_model("run-digits-one-row")
+    assert logged is not None
+    second = registry.register(logged, "run-digits-one-row")
+    one, two = (VersionRef(version=version, digest="") for version in (first, second))
+    trial = Trial(version=two, kind=TrialKind.SHADOW, share=0.5)
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    record = Rollout(model="tried", epoch=1, champion=one, trial=trial, created_at=now)
+    registry.mirror(record)
+    assert registry.aliases() == {"champion": first, "challenger": second}
+    registry.mirror(replace(record, epoch=2, trial=None), record)
+    assert registry.aliases() == {"champion": first}
 
 
 def test_a_challenger_of_the_teams_own_stays(logged_models: LoggedModels, tmp_path: Path) -> None:

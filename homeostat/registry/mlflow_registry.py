@@ -114,14 +114,16 @@ class Registry:
                     return {}
                 raise
 
-    def mirror(self, rollout: Rollout) -> None:
-        """Set the aliases of the roles as the record has them; other aliases stay.
+    def mirror(self, rollout: Rollout, before: Rollout | None = None) -> None:
+        """Set the aliases of the roles as the record has them; other aliases stay. `before` is the
+        record that was mirrored last.
 
         `challenger` may be a team's own: without one in the record, it goes only where it points
-        to the version that has just become the champion.
+        to the version that has just become the champion, or to the one that `before` made it.
         """
-        tried = rollout.trial.version if rollout.trial else None
-        roles = (rollout.champion, rollout.previous, rollout.challenger or tried)
+        roles = (rollout.champion, rollout.previous, _challenger(rollout))
+        ours = {rollout.champion, _challenger(before) if before else None}
+        over = {ref.version for ref in ours if ref is not None}
         wanted = {
             alias: ref.version for alias, ref in zip(ALIASES, roles, strict=True) if ref is not None
         }
@@ -133,7 +135,7 @@ class Registry:
                 elif (
                     alias in current
                     and alias not in wanted
-                    and (alias != "challenger" or current[alias] == rollout.champion.version)
+                    and (alias != "challenger" or current[alias] in over)
                 ):
                     client.delete_registered_model_alias(self._name, alias)
 
@@ -193,6 +195,10 @@ class Registry:
         )
         log.info("Registered version %s of %s.", created.version, self._name)
         return str(created.version)
+
+
+def _challenger(rollout: Rollout) -> VersionRef | None:
+    return rollout.challenger or (rollout.trial.version if rollout.trial else None)
 
 
 @contextmanager

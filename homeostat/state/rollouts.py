@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 
 import msgspec
 from sqlalchemy import Connection, insert, select
@@ -48,6 +49,16 @@ def newest(tx: Connection, model: str, limit: int = 20) -> list[Rollout]:
         .limit(limit)
     )
     return [from_json(row.record, Rollout) for row in rows]
+
+
+def newest_champions(tx: Connection, model: str, limit: int = 20) -> list[Rollout]:
+    """Newest first: the records by which a version came to serve, without those that only put one
+    on trial."""
+    rows = tx.execute(
+        select(rollouts.c.record).where(rollouts.c.model == model).order_by(rollouts.c.epoch.desc())
+    )
+    found = (from_json(row.record, Rollout) for row in rows)
+    return list(islice((each for each in found if each.champion_since is None), limit))
 
 
 def write(tx: Connection, rollout: Rollout) -> None:

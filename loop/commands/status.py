@@ -12,7 +12,7 @@ from rich.table import Table
 from homeostat.state.checks import Check
 from loop.clock import utc_now
 from loop.commands.common import settings_of, state_of, terminal
-from loop.status import Status, gather, next_step
+from loop.status import Status, gather, next_step, trial_words
 
 COLOURS = {"ok": "green", "promoted": "green", "benign_shift": "yellow", "undetermined": "yellow"}
 
@@ -38,6 +38,8 @@ def command(project: Path, as_json: bool, limit: int) -> None:
 def _head(status: Status) -> None:
     serves = f"version {status.rollout.champion.version}" if status.rollout else "nothing yet"
     terminal.print(f"[bold]{status.model}[/]  serves {serves}  mode {status.mode}")
+    if status.rollout and status.rollout.trial:
+        terminal.print(f"beside it {trial_words(status.rollout.trial)}")
     terminal.print(f"server {status.server or 'not started'}   {status.outbox.waiting} alerts wait")
     terminal.print(escape(next_step(status)))
 

@@ -6,6 +6,7 @@ import asyncio
 from time import perf_counter
 
 from homeostat.errors import NotReady
+from homeostat.model_runtime.likeness import alike
 from serving.requests.asked import Asked, asked_of
 from serving.requests.door import Headers, Refusal
 from serving.requests.forms import Written
@@ -15,7 +16,7 @@ from serving.requests.parsing import Rows
 from serving.requests.problem import problem_of
 from serving.versions.dispatch import dispatch
 from serving.versions.served_model import ServedModel
-from serving.versions.version import Version, alike
+from serving.versions.version import Version
 
 
 class PredictDoor:

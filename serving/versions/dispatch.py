@@ -9,13 +9,13 @@ from collections.abc import Callable
 
 from homeostat.errors import HomeostatError, ModelError
 from homeostat.identifiers import uuid7_batch
+from homeostat.model_runtime.likeness import alike
 from serving.requests.asked import Asked
 from serving.requests.forms import Written
 from serving.requests.parsing import Rows
 from serving.rules.circuit import Phase
 from serving.rules.routing import Role, hash_of, key_of, route
 from serving.versions.served_model import ServedModel, Version
-from serving.versions.version import alike
 
 Read = Callable[[Version], Rows]
 NOTHING = Asked()

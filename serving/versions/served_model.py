@@ -11,6 +11,7 @@ from homeostat.auth import Keyring
 from homeostat.errors import NotReady
 from homeostat.journal.writer import JournalWriter
 from homeostat.model_runtime.contract import LoadedModel
+from homeostat.model_runtime.likeness import alike
 from homeostat.records import Rollout, TrialKind, VersionRef
 from homeostat.settings import Settings
 from serving.batching.shadow import Shadow
@@ -21,7 +22,7 @@ from serving.rules.memory import Memory
 from serving.rules.routing import Role
 from serving.versions.default_answer import DEFAULT, DefaultAnswer
 from serving.versions.journal import unknown_names
-from serving.versions.version import Assembly, Version, alike
+from serving.versions.version import Assembly, Version
 
 __all__ = ["ServedModel", "Version"]
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from homeostat.journal.writer import JournalWriter
 from homeostat.model_runtime.contract import LoadedModel
-from homeostat.records import ModelSpec, VersionRef
+from homeostat.records import VersionRef
 from homeostat.settings import Settings
 from serving.batching.answering import Answering
 from serving.batching.batcher import Batcher
@@ -44,17 +44,6 @@ class Version:
         await self.mirror.close()
         await self.batcher.close()
         await asyncio.to_thread(self.model.close)
-
-
-def alike(one: ModelSpec, other: ModelSpec) -> bool:
-    """Whether what was read for one can be answered by the other."""
-    return (
-        one.features == other.features
-        and one.tensor_shape == other.tensor_shape
-        and one.tensor_dtype == other.tensor_dtype
-        and one.classes == other.classes
-        and one.image == other.image
-    )
 
 
 class Assembly:

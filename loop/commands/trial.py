@@ -1,0 +1,119 @@
+"""homeostat trial"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from homeostat.records import Rollout, Trial, TrialKind
+from homeostat.state import rollouts
+from loop.clock import utc_now
+from loop.commands.common import actor, say, settings_of, state_of
+from loop.server_door import about_model
+from loop.status import trial_words
+from loop.trying import require_fit_for_trial
+from retrain import publish, trials
+
+
+@click.group()
+def command() -> None:
+    """Try a version beside the one that serves.
+
+    One at a time. A promotion, a rollback, or an alias moved in MLflow ends it.
+    """
+
+
+@command.command()
+@click.argument("version")
+@click.option(
+    "--as",
+    "kind",
+    type=click.Choice([kind.value for kind in TrialKind]),
+    required=True,
+    help="shadow answers copies, to nobody; canary and ab answer their share of the requests.",
+)
+@click.option(
+    "--share",
+    type=click.FloatRange(0, 1),
+    default=0.1,
+    show_default=True,
+    help="Of the requests; a key stays with its version while it holds.",
+)
+@click.option("--reason", default="tried by a person", help="For the record.")
+@click.option("--force", is_flag=True, help="Even a version that did not pass its gate.")
+@click.pass_obj
+def start(project: Path, version: str, kind: str, share: float, reason: str, force: bool) -> None:
+    """Put VERSION on trial, or change kind and share of the one that is.
+
+    It has to take and give what the champion does. A canary and one side of an A/B test must have
+    passed the gate, a shadow need not. Works with the loop away, and with MLflow away where the
+    version is in the cache.
+    """
+    settings = settings_of(project)
+    with state_of(settings) as state:
+        ref = require_fit_for_trial(settings, state, version, TrialKind(kind), force=force)
+        try:
+            trial = Trial(version=ref, kind=TrialKind(kind), share=share)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from None
+        with state.begin() as tx:
+            rollout = trials.start(
+                tx, settings.model.name, trial, reason=reason, actor=actor(), now=utc_now()
+            )
+    publish.publish(settings.rollout_path, rollout)
+    champion = rollout.champion.version
+    say(f"{trial_words(trial)} beside version {champion} (epoch {rollout.epoch})")
+
+
+@command.command()
+@click.option("--reason", default="ended by a person", help="For the record.")
+@click.pass_obj
+def stop(project: Path, reason: str) -> None:
+    """End the trial: the champion answers everything. Works with the loop and MLflow away."""
+    settings = settings_of(project)
+    with state_of(settings) as state, state.begin() as tx:
+        rollout = trials.stop(tx, settings.model.name, reason=reason, actor=actor(), now=utc_now())
+    publish.publish(settings.rollout_path, rollout)
+    say(f"the trial is over: version {rollout.champion.version} answers everything")
+
+
+@command.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.pass_obj
+def status(project: Path, as_json: bool) -> None:
+    """What is on trial, and what the server says of it."""
+    settings = settings_of(project)
+    with state_of(settings) as state, state.begin() as tx:
+        rollout = rollouts.current(tx, settings.model.name)
+    server = about_model(settings)
+    if as_json:
+        trial = rollout.trial if rollout else None
+        found = server["trial"] if server else None
+        click.echo(msgspec.json.encode({"trial": trial, "rollout": rollout, "server": found}))
+        return
+    if rollout is None or rollout.trial is None:
+        say("no version is on trial")
+        return
+    say(f"{trial_words(rollout.trial)} beside version {rollout.champion.version}")
+    say(f"so since {rollout.created_at:%F %T} UTC, by {rollout.actor}: {rollout.reason}")
+    say(_at_server(rollout, rollout.trial, server))
+
+
+def _at_server(rollout: Rollout, trial: Trial, server: dict[str, Any] | None) -> str:
+    if server is None:
+        return "no server of this project answers here, or it asks for a key"
+    found = server["trial"]
+    if server["epoch"] < rollout.epoch or found is None:
+        return f"the server is at epoch {server['epoch']} still, and goes to {rollout.epoch}"
+    if found["problem"]:
+        return f"the server: {found['problem']}"
+    loaded = found["loaded"]
+    if loaded is None:
+        return f"the server loads version {trial.version.version}"
+    breaker = (
+        "" if loaded["breaker"] == "closed" else f"; its circuit breaker is {loaded['breaker']}"
+    )
+    return f"the server has it in memory since {loaded['since']}{breaker}"
