@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,19 @@ import pytest
 from homeostat.errors import ModelError
 from homeostat.model_runtime.contract import Batch, LoadedModel
 from homeostat.model_runtime.loading import load
+from homeostat.model_runtime.onnx_program import load_onnx
 from homeostat.model_runtime.placement import Placement
+from homeostat.model_runtime.residency import needed
 from homeostat.records import Task
-from homeostat.registry.cache import read_spec
+from homeostat.registry.cache import model_folder, read_spec
 from homeostat.registry.signature import spec_of
 
 pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
 onnx = pytest.importorskip("onnx", reason="onnx, which makes the models, is not installed")
 
 from onnx_kit import FEATURES, answers, entry_of, network  # noqa: E402
+
+MB = 1 << 20
 
 
 def loaded(entry: Path, embedding: str | None = None, classes: tuple[str, ...] = ()) -> LoadedModel:
@@ -190,3 +195,38 @@ def test_a_model_saved_by_mlflow_is_served_without_it(tmp_path: Path) -> None:
     (tmp_path / "spec").write_bytes(to_json(spec))
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.splitlines() == ["['a', 'a', 'a'] (3, 4)", "[]"], done.stderr
+
+
+def test_what_it_takes_of_a_device_is_measured(tmp_path: Path) -> None:
+    """ONNX Runtime keeps no account that we could read: what was free before and after says it,
+    for the largest batch. Never less than its weights, whatever others freed meanwhile."""
+    entry = entry_of(tmp_path, network())
+    folder, spec = model_folder(entry), read_spec(entry)
+
+    def taken(*free: int) -> int:
+        left = iter(free)
+        model = load_onnx(
+            folder,
+            spec,
+            embedding=None,
+            classes=(),
+            threads=1,
+            placement=Placement(batch_rows=640),
+            free=lambda: next(left),
+        )
+        return model.memory_bytes
+
+    assert taken(1000 * MB, 600 * MB, 590 * MB) == needed(400 * MB, 10 * 10 * MB)
+    size = (folder / "model.onnx").stat().st_size
+    assert taken(1000 * MB, 1100 * MB, 1200 * MB) == needed(size, 0)
+    assert load_onnx(folder, spec, embedding=None, classes=(), threads=1).memory_bytes == 0
+
+
+def test_its_memory_goes_when_it_is_closed(tmp_path: Path) -> None:
+    """Whoever still refers to the version: another one may wait for the room."""
+    model = loaded(entry_of(tmp_path, network()))
+    session = weakref.ref(model._program.session)  # type: ignore[attr-defined]
+    model.close()
+    assert session() is None
+    with pytest.raises(ModelError, match="version 1 of net failed"):
+        model.predict(Batch(1, matrix=rows_of(1)))

@@ -107,10 +107,16 @@ class Room:
         return min(self.limit - self.taken, self.free)
 
 
-def room(placement: Placement) -> Room:
+def room(placement: Placement, beside: int = 0) -> Room:
+    """`beside`: what this process took by others than torch."""
     free, total = torch.cuda.mem_get_info()
-    taken = torch.cuda.memory_reserved()
+    taken = torch.cuda.memory_reserved() + beside
     return Room(limit=int(total * placement.memory), taken=taken, free=free)
+
+
+def free() -> int:
+    """Bytes of the device, whoever has the rest."""
+    return int(torch.cuda.mem_get_info()[0])
 
 
 def peak(work: Callable[[], object]) -> int:

@@ -16,6 +16,7 @@ from homeostat.model_runtime.contract import Batch, Outputs
 from homeostat.model_runtime.heads import Head, head_for
 from homeostat.model_runtime.output_names import OUTPUT_NAMES
 from homeostat.model_runtime.placement import CPU, Placement
+from homeostat.model_runtime.residency import FreeMemory
 from homeostat.records import ModelSpec
 
 FILE = Path("model.onnx")
@@ -53,11 +54,21 @@ class _Program:
 class OnnxModel:
     """See contract.LoadedModel."""
 
-    def __init__(self, *, spec: ModelSpec, program: _Program, head: Head, blocking: bool) -> None:
+    def __init__(
+        self,
+        *,
+        spec: ModelSpec,
+        program: _Program,
+        head: Head,
+        blocking: bool,
+        memory_bytes: int = 0,
+    ) -> None:
         self.spec = spec
         self.blocking = blocking
         self._program = program
         self._head = head
+        self.memory_bytes = memory_bytes  # of a GPU, about
+        self.on_gpu = memory_bytes > 0
 
     def predict(self, batch: Batch) -> Outputs:
         try:
@@ -71,7 +82,8 @@ class OnnxModel:
         return Outputs(predictions, probabilities, embedding)
 
     def close(self) -> None:
-        """Nothing to end: the memory goes with the last reference."""
+        """The memory goes with the session, whoever still has a reference to this."""
+        self._program = replace(self._program, session=None)
 
 
 def load_onnx(
@@ -82,14 +94,21 @@ def load_onnx(
     classes: tuple[str, ...],
     threads: int,
     placement: Placement = CPU,
+    free: Callable[[], int] | None = None,
 ) -> OnnxModel:
-    """Open and warm up; raises ModelError. `embedding` names an output of the model."""
+    """Open and warm up; raises ModelError. `embedding` names an output of the model. `free` reads
+    how much of the device's memory is: by default the GPU's, where the model is on one."""
     where = _where(spec)
     try:
+        placement = placed(placement)
+        free = free or (_free_of_gpu() if placement.on_gpu else _nothing)
+        before = free()
         session = _session(folder / FILE, threads, placement)
         program = _program(session, spec, embedding, where)
         sample = _sample(program)
+        opened = free()
         raw, *vectors = program.run(sample)
+        memory = FreeMemory(before=before, opened=opened, run=free())
     except ModelError:
         raise
     except Exception as error:  # whatever ONNX Runtime finds wrong with somebody's file
@@ -106,34 +125,56 @@ def load_onnx(
                 "so it cannot be the embedding"
             )
     head = head_for(spec.task, raw, classes, where, spec.postprocessing)
+    batches = placement.batch_rows // len(sample)
+    slow = _seconds(lambda: program.run(sample)) >= _BLOCKING_SECONDS
+    on_device = placement.on_gpu or free is not _nothing
     return OnnxModel(
         spec=replace(spec, classes=head.classes, embedding=embedding),
         program=program,
         head=head,
-        blocking=_seconds(lambda: program.run(sample)) >= _BLOCKING_SECONDS,
+        blocking=slow or placement.on_gpu,  # an event loop never waits for a GPU
+        memory_bytes=memory.needed((folder / FILE).stat().st_size, batches) if on_device else 0,
     )
 
 
-def _session(path: Path, threads: int, placement: Placement) -> Any:
+def placed(placement: Placement) -> Placement:
+    """On the GPU where ONNX Runtime can use one and the settings allow it. Raises ModelError."""
+    return placement.resolved(
+        lambda: _CUDA in _onnxruntime().get_available_providers(),
+        "the onnxruntime that is installed has no CUDA: install onnxruntime-gpu",
+    )
+
+
+def _onnxruntime() -> Any:
     try:
         import onnxruntime
     except ImportError as error:
         raise ModelError(
             "an ONNX model needs ONNX Runtime: pip install 'homeostat[onnx]'"
         ) from error
+    return onnxruntime
+
+
+def _free_of_gpu() -> Callable[[], int]:
+    from homeostat.model_runtime import gpu  # torch knows how much there is
+
+    return gpu.free
+
+
+def _nothing() -> int:
+    return 0
+
+
+def _session(path: Path, threads: int, placement: Placement) -> Any:
+    onnxruntime = _onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = max(1, threads)
     options.inter_op_num_threads = 1
     options.log_severity_level = _QUIET
-    providers = _providers(onnxruntime.get_available_providers(), placement)
-    return onnxruntime.InferenceSession(str(path), options, providers=providers)
+    return onnxruntime.InferenceSession(str(path), options, providers=_providers(placement))
 
 
-def _providers(available: list[str], placement: Placement) -> list[Any]:
-    placement = placement.resolved(
-        lambda: _CUDA in available,
-        "the onnxruntime that is installed has no CUDA: install onnxruntime-gpu",
-    )
+def _providers(placement: Placement) -> list[Any]:
     if not placement.on_gpu:
         return [_CPU]
     from homeostat.model_runtime.gpu import memory_limit  # torch knows how much there is

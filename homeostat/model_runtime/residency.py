@@ -22,6 +22,21 @@ def needed(parameter_bytes: int, warm_up_peak: int) -> int:
     return int((parameter_bytes + warm_up_peak) * SLACK)
 
 
+@dataclass(frozen=True)
+class FreeMemory:
+    """Of a device, in bytes, as a program was loaded that keeps no account of its own."""
+
+    before: int
+    opened: int  # its weights are there
+    run: int  # and what it took for its first rows, which it keeps
+
+    def needed(self, file_bytes: int, batches: int) -> int:
+        """`batches`: how many times those rows are in the largest batch. Others may have taken or
+        freed memory meanwhile: never less than the file."""
+        weights = max(file_bytes, self.before - self.opened)
+        return needed(weights, max(0, self.opened - self.run) * max(1, batches))
+
+
 def to_evict(need: int, left: int, residents: Sequence[Resident]) -> tuple[str, ...]:
     """The versions that have to go before one that needs so much is loaded; all of them where even
     that is too little, since the load itself says best what is missing."""

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import signal
-import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
@@ -20,7 +18,6 @@ import msgspec
 from homeostat.errors import (
     HomeostatError,
     IntegrityError,
-    JobError,
     JournalUnavailable,
     ModelError,
     NotReady,
@@ -28,18 +25,19 @@ from homeostat.errors import (
 from homeostat.model_runtime.contract import LoadedModel
 from homeostat.model_runtime.loading import load
 from homeostat.model_runtime.placement import placement_of
-from homeostat.records import Rollout, VersionRef, from_json
+from homeostat.records import ModelSpec, Rollout, VersionRef, from_json
 from homeostat.registry.cache import entry_path, read_spec, verify
 from homeostat.settings import Settings
-from serving.versions.gpu_room import make_room
+from serving.versions.fetching import fetch
+from serving.versions.gpu_room import Left, give_back, left_on_gpu, make_room
 from serving.versions.journal import misfit
 from serving.versions.served_model import ServedModel, Version
 
 log = logging.getLogger(__name__)
 
-FETCH_LIMIT = 600.0  # seconds; a large model over a slow line
+Load = Callable[[Settings, ModelSpec], LoadedModel]
+
 FIRST_RETRY, LONGEST_RETRY = 1.0, 60.0
-LAST_LINES = 5
 
 
 @dataclass(frozen=True)
@@ -73,8 +71,15 @@ class _Tries:
 class Follower:
     """Keeps one model on the versions its rollout record names."""
 
-    def __init__(self, model: ServedModel) -> None:
+    def __init__(
+        self, model: ServedModel, *, load: Load | None = None, left: Left = left_on_gpu
+    ) -> None:
+        """`load`: how a verified version of the cache gets into memory; `left`: how much of a GPU
+        there is for it."""
+        self._load, self._left = load or load_version, left
         self._model = model
+        self._served: VersionRef | None = None  # that served last, if it left memory meanwhile
+        self._failed: tuple[VersionRef, str] | None = None  # for which it left in vain, and why
         self._settings = model.settings
         self._seen: _Seen | None = None
         self._rollout: Rollout | None = None
@@ -103,20 +108,41 @@ class Follower:
     async def _follow_champion(self, rollout: Rollout) -> None:
         model, current = self._model, self._model.current
         if current is not None and current.ref == rollout.champion:
+            self._failed = None
             if model.rollout != rollout or model.problem:
                 model.swap(current, rollout)
             return
         if not self._champion.due():
             return
+        if current is not None:
+            self._served = current.ref
         try:
             version = await self._brought(rollout.champion, self._champion)
             model.swap(version, rollout)
+            self._served = self._failed = None
             await asyncio.to_thread(tell_misfit, self._settings, version)
+            return
         except (HomeostatError, OSError) as error:
-            model.failed(self._put_off(rollout.champion, error, self._champion))
+            problem = self._put_off(rollout.champion, error, self._champion)
         except Exception as error:  # a version must not be able to end the follower
             log.exception("%s: version %s failed", model.name, rollout.champion.version)
-            model.failed(self._put_off(rollout.champion, error, self._champion))
+            problem = self._put_off(rollout.champion, error, self._champion)
+        model.failed(problem)
+        # here, where the error holds on to nothing of the load any more
+        if model.current is None and self._served is not None:
+            await self._bring_back(self._served, rollout.champion, problem)
+
+    async def _bring_back(self, ref: VersionRef, heir: VersionRef, problem: str) -> None:
+        """The version that left memory for one that then could not be loaded."""
+        await asyncio.to_thread(give_back)
+        try:
+            version = await self._brought(ref, _Tries())
+        except Exception as error:  # tried again when the successor is
+            log.exception("%s: version %s cannot be brought back", self._model.name, ref.version)
+            self._model.problem = f"{problem}; version {ref.version}, which left for it: {error}"
+            return
+        self._failed = heir, problem.removeprefix(f"version {heir.version}: ")
+        self._model.bring_back(version, problem)
 
     async def _follow_trial(self, rollout: Rollout) -> None:
         model, trial = self._model, rollout.trial
@@ -136,9 +162,17 @@ class Follower:
         if version is not None:
             return version
         await self._make_present(ref, tries)
-        await make_room(self._model, ref, succeeds=tries is self._champion)
+        spec = await asyncio.to_thread(verified, self._settings, ref)
+        heir, why = self._failed or (None, "")
+        await make_room(
+            self._model,
+            ref,
+            succeeds=tries is self._champion,
+            failed=why if ref == heir else None,
+            left=self._left,
+        )
         started = time.perf_counter()
-        loaded = await asyncio.to_thread(load_verified, self._settings, ref)
+        loaded = await asyncio.to_thread(self._load, self._settings, spec)
         return self._wrap(ref, loaded, time.perf_counter() - started)
 
     def _wrap(self, ref: VersionRef, loaded: LoadedModel, seconds: float) -> Version:
@@ -213,50 +247,25 @@ def tell_misfit(settings: Settings, version: Version) -> None:
         log.error("%s: version %s: %s", name, number, problem)
 
 
-def load_verified(settings: Settings, ref: VersionRef) -> LoadedModel:
-    """The version from the cache, warmed up; raises IntegrityError before anything of it runs."""
+def verified(settings: Settings, ref: VersionRef) -> ModelSpec:
+    """Of the version in the cache; raises IntegrityError before anything of it runs, and before
+    another version leaves for it."""
     entry = entry_path(settings.cache_path, settings.model.name, ref.version)
     spec = verify(entry, ref.digest)
     if spec.task is not settings.model.task:
         raise ModelError(
             f"version {ref.version} is for {spec.task}, the project for {settings.model.task}"
         )
+    return spec
+
+
+def load_version(settings: Settings, spec: ModelSpec) -> LoadedModel:
+    """Into memory, warmed up."""
     return load(
-        entry,
+        entry_path(settings.cache_path, settings.model.name, spec.version),
         spec,
         embedding=settings.serving.embedding,
         classes=settings.model.classes,
         threads=settings.serving.threads,
         placement=placement_of(settings.serving),
     )
-
-
-async def fetch(settings: Settings, version: str) -> None:
-    """Run the helper that talks to MLflow; raises JobError with its last lines."""
-    command = ["-m", "homeostat.registry", "fetch"]
-    child = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *command,
-        "--project",
-        str(settings.project),
-        "--version",
-        version,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,  # so that it ends with all it started
-    )
-    try:
-        _, errors = await asyncio.wait_for(child.communicate(), FETCH_LIMIT)
-    except TimeoutError:
-        raise JobError(f"fetching version {version} took over {FETCH_LIMIT:g} s") from None
-    finally:
-        if child.returncode is None:
-            os.killpg(child.pid, signal.SIGKILL)
-            await child.wait()
-    if child.returncode != 0:
-        lines = errors.decode(errors="replace").strip().splitlines()
-        raise JobError(
-            f"version {version} could not be fetched (status {child.returncode})",
-            tail="\n".join(lines[-LAST_LINES:]),
-        )

@@ -154,6 +154,13 @@ class ServedModel:
         self._place(*(None if each is version else each for each in held))
         await asyncio.gather(*self._closing)
 
+    def bring_back(self, version: Version, problem: str) -> None:
+        """It left for a successor that could not be loaded; `problem` says why, and stays."""
+        self._place(version, self.previous, self.trial)
+        self.problem = problem
+        self.measuring.serves(version.ref.version, self.epoch, version.load_seconds)
+        log.warning("%s: version %s serves again: %s", self.name, version.ref.version, problem)
+
     def failed(self, problem: str) -> None:
         self.problem = problem
         self.measuring.version_failed()

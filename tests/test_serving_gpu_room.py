@@ -1,0 +1,261 @@
+"""Room on a GPU: who leaves for whom, and who comes back. The card is one of numbers, since there
+is none here; networks, cache and follower are real."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from prometheus_client import CollectorRegistry
+from serving_kit import MODEL, Network, add_version, make_project, publish
+
+from homeostat.auth import Keyring
+from homeostat.errors import ModelError, NotReady
+from homeostat.metrics import Instruments
+from homeostat.model_runtime.contract import LoadedModel
+from homeostat.records import ModelSpec, Trial, TrialKind, VersionRef
+from homeostat.registry.cache import entry_path, model_folder
+from homeostat.settings import ServingSettings, Settings
+from serving.counting.measuring import Measuring
+from serving.versions.dispatch import dispatch
+from serving.versions.follower import Follower, load_version
+from serving.versions.gpu_room import left_on_gpu, memory_of
+from serving.versions.journal import journal_writer
+from serving.versions.served_model import ServedModel
+
+GB = 1 << 30
+ROWS = [[1.0, 2.0, 3.0, 4.0]]
+without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+
+
+class Card:
+    """A GPU of so many bytes, of which every version takes four gigabytes, and one model on it."""
+
+    def __init__(self, folder: Path, size: int) -> None:
+        self.size = size
+        self.settings = make_project(folder)
+        self.refs = {number: add_version(self.settings, number) for number in (1, 2, 3)}
+        self.broken: dict[str, str] = {}  # versions that do not load, and what their error says
+        self.loads: list[str] = []
+        self.model = ServedModel(
+            settings=self.settings,
+            keys=Keyring(),
+            journal=journal_writer(self.settings, {}),
+            measuring=Measuring(Instruments("server", CollectorRegistry()), MODEL, classes=True),
+            now_us=lambda: 1_700_000_000_000_000,
+        )
+        self.follower = Follower(self.model, load=self._load, left=self._left)
+        self._epoch = 0
+
+    def _load(self, settings: Settings, spec: ModelSpec) -> LoadedModel:
+        self.loads.append(spec.version)
+        if self._left(settings.serving, spec.runtime, 0) < 4 * GB:
+            raise AssertionError(f"version {spec.version} is loaded where there is no room")
+        if spec.version in self.broken:
+            raise ModelError(self.broken[spec.version])
+        loaded: Any = load_version(settings, spec)
+        loaded.memory_bytes = 4 * GB
+        return loaded
+
+    def _left(self, serving: ServingSettings, runtime: str, beside: int) -> int:
+        return self.size - sum(map(memory_of, self.model.versions))
+
+    def promote(self, version: int, trial: Trial | None = None) -> None:
+        self._epoch += 1
+        publish(self.settings, self.refs[version], self._epoch, trial)
+
+    async def follow(self, until: Callable[[], bool]) -> None:
+        async with asyncio.timeout(60):
+            while not until():
+                await self.follower.step()
+                await asyncio.sleep(0.01)
+
+    async def serves(self, version: int) -> None:
+        current = lambda: self.model.current  # noqa: E731
+        await self.follow(lambda: current() is not None and current().ref == self.refs[version])
+
+    async def ask(self) -> str:
+        body = json.dumps({"rows": ROWS}).encode()
+        told = json.loads(await dispatch(self.model, lambda version: version.reader.read(body)))
+        assert told["predictions"] == Network(int(told["version"])).expected(ROWS)[0]
+        return str(told["version"])
+
+    @property
+    def held(self) -> list[str]:
+        return [version.ref.version for version in self.model.versions]
+
+    def run(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        async def all_of_it() -> None:
+            try:
+                await work()
+            finally:
+                await self.model.close()
+
+        self.model.journal.start()
+        try:
+            asyncio.run(all_of_it())
+        finally:
+            self.model.journal.close()
+
+
+def test_versions_that_fit_are_in_memory_together(tmp_path: Path) -> None:
+    """Nobody leaves; of three, the one before goes first."""
+    card = Card(tmp_path, 9 * GB)
+
+    async def work() -> None:
+        for version in (1, 2):
+            card.promote(version)
+            await card.serves(version)
+        assert card.held == ["2", "1"]
+        card.promote(3)
+        await card.serves(3)
+        assert card.held == ["3", "2"]
+
+    card.run(work)
+    assert card.loads == ["1", "2", "3"]
+
+
+def test_the_one_that_serves_leaves_for_its_successor(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where two do not fit, and it is said."""
+    card = Card(tmp_path, 5 * GB)
+
+    async def work() -> None:
+        for version in (1, 2):
+            card.promote(version)
+            await card.serves(version)
+        assert card.held == ["2"]
+        assert await card.ask() == "2"
+
+    card.run(work)
+    assert "version 1 leaves the GPU's memory, to make room for version 2" in caplog.text
+    assert "nothing serves until that one is loaded" in caplog.text
+
+
+def test_a_version_on_trial_makes_nobody_leave_who_serves(tmp_path: Path) -> None:
+    """The one before does; where that is not enough, the trial has to do with what there is."""
+    card = Card(tmp_path, 8 * GB)
+    trial = Trial(version=card.refs[3], kind=TrialKind.SHADOW, share=1.0)
+
+    async def work() -> None:
+        for version in (1, 2):
+            card.promote(version)
+            await card.serves(version)
+        card.promote(2, trial)
+        await card.follow(lambda: card.model.trial is not None)
+        assert card.held == ["2", "3"]
+        assert await card.ask() == "2"
+
+    card.run(work)
+
+
+def test_the_one_that_left_in_vain_comes_back(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its successor does not load: it serves again, and the reason stays. It does not leave for
+    the same one again, whose tries go on, and end once there is room for both."""
+    card = Card(tmp_path, 5 * GB)
+    card.broken["2"] = "CUDA error: out of memory"
+
+    async def work() -> None:
+        card.promote(1)
+        await card.serves(1)
+        card.promote(2)
+        await card.follow(lambda: card.loads == ["1", "2", "1"])
+        assert await card.ask() == "1"
+        assert card.model.problem == "version 2: CUDA error: out of memory"
+        assert "version 1 serves again: version 2: CUDA error" in caplog.text
+        await card.follow(lambda: "does not leave for it again" in str(card.model.problem))
+        assert card.model.problem.startswith("version 2: CUDA error: out of memory; the one before")
+        assert card.loads == ["1", "2", "1"]
+        assert card.model.epoch == 1
+        card.broken.clear()
+        card.size = 9 * GB
+        await card.serves(2)
+        assert card.held == ["2", "1"]
+        assert card.model.problem is None
+
+    card.run(work)
+
+
+def test_another_promotion_is_another_try(tmp_path: Path) -> None:
+    """A rollback takes the order back; the next one may make the champion leave again."""
+    card = Card(tmp_path, 5 * GB)
+    card.broken["2"] = "not now"
+
+    async def work() -> None:
+        card.promote(1)
+        await card.serves(1)
+        card.promote(2)
+        await card.follow(lambda: card.model.current is not None and len(card.loads) == 3)
+        card.promote(1)
+        await card.follow(lambda: card.model.epoch == 3)
+        assert card.model.problem is None
+        card.broken.clear()
+        card.promote(2)
+        await card.serves(2)
+        assert await card.ask() == "2"
+
+    card.run(work)
+
+
+def test_neither_loads_for_a_while(tmp_path: Path) -> None:
+    """Requests are told both reasons; both are tried until one is there."""
+    card = Card(tmp_path, 5 * GB)
+
+    async def work() -> None:
+        card.promote(1)
+        await card.serves(1)
+        card.broken |= {"1": "the driver hangs", "2": "the GPU is lost"}
+        card.promote(2)
+        await card.follow(lambda: card.loads == ["1", "2", "1"])
+        with pytest.raises(NotReady, match=r"the GPU is lost; version 1.*the driver hangs"):
+            await card.ask()
+        del card.broken["1"]
+        await card.serves(1)
+        assert await card.ask() == "1"
+
+    card.run(work)
+
+
+@pytest.mark.parametrize("harm", ["changed", "not fetched"])
+def test_nobody_leaves_for_what_is_not_sound(tmp_path: Path, harm: str) -> None:
+    """Files are there, and looked at, before anything leaves."""
+    card = Card(tmp_path, 5 * GB)
+
+    async def work() -> None:
+        card.promote(1)
+        await card.serves(1)
+        if harm == "changed":
+            folder = model_folder(entry_path(card.settings.cache_path, MODEL, "2"))
+            (folder / "data" / "model.pt2").write_bytes(b"something else")
+        else:
+            card.refs[2] = VersionRef(version="77", digest="0" * 64)
+        card.promote(2)
+        await card.follow(lambda: card.model.problem is not None)
+        assert card.held == ["1"]
+        assert await card.ask() == "1"
+
+    card.run(work)
+    assert card.loads == ["1"]
+
+
+@without_gpu
+@pytest.mark.parametrize("runtime", ["torch", "onnx", "pyfunc"])
+def test_no_room_is_looked_for_where_nothing_goes(tmp_path: Path, runtime: str) -> None:
+    """On a CPU, and of what runs in a process of its own; a GPU that is asked for and is not there
+    is an error before anybody leaves."""
+    pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+    for device in ("cpu", "auto"):
+        serving = make_project(tmp_path, f'[serving]\ndevice = "{device}"\n').serving
+        assert left_on_gpu(serving, runtime, 0) is None
+    if runtime != "pyfunc":
+        serving = make_project(tmp_path, '[serving]\ndevice = "cuda"\n').serving
+        with pytest.raises(ModelError, match=r'serving\.device is "cuda"'):
+            left_on_gpu(serving, runtime, 0)
