@@ -24,6 +24,7 @@ TRIAL_STARTED = "model.trial_started"
 TRIAL_CHANGED = "model.trial_changed"  # its kind or its share
 TRIAL_ENDED = "model.trial_ended"  # by a person, or since another version serves now
 UPKEEP_FAILED = "journal.upkeep_failed"  # several times in a row: the disk will fill
+SCORE_FAILED = "score.failed"  # a scheduled batch run; it is tried again
 LOG_MISFIT = "journal.misfit"  # rows of the version that serves fit no table: none is logged
 LOOP_PAUSED = "loop.paused"
 LOOP_RESUMED = "loop.resumed"
@@ -40,5 +41,6 @@ FOR_PEOPLE: tuple[str, ...] = (
     "gate.rejected",
     "model.*",
     "journal.*",
+    "score.*",
     "loop.*",
 )

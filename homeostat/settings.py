@@ -296,9 +296,15 @@ class ScoreSettings:
 
     name: Annotated[str, "in metrics and logs, and of the files"]
     input: Annotated[str, "file, folder, or Delta table by folder or URL"]
-    output: Annotated[Path, "folder: each run writes a file named after its time"]
+    output: Annotated[
+        Path,
+        "folder: each run writes a file named after its time; with format delta, the table that "
+        "each run appends to",
+    ]
     every: Annotated[timedelta, "a run is due at each multiple of this since 1970, UTC"]
-    format: Annotated[Literal["parquet", "csv"], "of the files"] = "parquet"
+    format: Annotated[Literal["parquet", "csv", "delta"], "of the files, or a Delta table"] = (
+        "parquet"
+    )
     keep: Annotated[str, "as --keep"] = "all"
     log: Annotated[bool, 'the rows are logged, with the role "batch"'] = False
 

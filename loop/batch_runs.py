@@ -1,23 +1,27 @@
 """Batch scoring on a schedule: `homeostat score` as a child of the loop.
 
-A run's output is named after the time it was due, and `homeostat score` knows by what lies beside
-it whether it is finished: so nothing has to be written down, a loop that was killed goes on with
-the run it was at, and no run is made twice. What was due while no loop ran is not made up for.
+A run is named after the time it was due, and `homeostat score` knows by what lies beside its
+output whether it is finished: so nothing has to be written down, a loop that was killed goes on
+with the run it was at, and no run is made twice. What was due while no loop ran is not made up for.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from homeostat import events as types
 from homeostat.errors import JobError
 from homeostat.executor import Exit
-from homeostat.records import from_json
+from homeostat.jobs import write_atomically
+from homeostat.records import from_json, to_json
 from homeostat.scoring.job import Places
 from homeostat.scoring.ledger import Finished
 from homeostat.settings import ScoreSettings
+from homeostat.state import events
 from loop.context import Context
 
 log = logging.getLogger(__name__)
@@ -25,6 +29,15 @@ log = logging.getLogger(__name__)
 LIMIT = timedelta(hours=24)
 SOME_BAD = 3  # exit status of `homeostat score`
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+BEGUN = "begun.json"
+TAIL = 2000  # characters
+
+
+@dataclass(frozen=True, kw_only=True)
+class Begun:
+    """Which run a job's folder was last used for."""
+
+    due: datetime
 
 
 def advance(context: Context, section: ScoreSettings, now: datetime) -> None:
@@ -35,13 +48,16 @@ def advance(context: Context, section: ScoreSettings, now: datetime) -> None:
     if executor.knows(name):
         exit_ = executor.poll(name)
         if exit_ is not None:
-            _ended(context, section, exit_)
+            _ended(context, section, exit_, now)
         return
     finished = _finished(section, due)
     if finished is not None:
         _measure(context, section, finished, due)
     elif context.settings.rollout_path.exists():
-        _start(context, section, due)
+        try:
+            _start(context, section, due)
+        except OSError as error:
+            raise _failed(context, section, due, now, f"cannot begin: {error}") from error
 
 
 def job_name(section: ScoreSettings) -> str:
@@ -53,42 +69,67 @@ def due_at(section: ScoreSettings, now: datetime) -> datetime:
     return now - (now - EPOCH) % section.every
 
 
-def output_of(section: ScoreSettings, due: datetime) -> Path:
-    return section.output / f"{section.name}-{due:%Y%m%dT%H%M%SZ}.{section.format}"
+def places_of(section: ScoreSettings, due: datetime) -> Places:
+    """A file of its own for each run, or one table that they all append to."""
+    name = f"{section.name}-{due:%Y%m%dT%H%M%SZ}"
+    if section.format == "delta":
+        return Places(section.output, section.format, name)
+    return Places(section.output / f"{name}.{section.format}", section.format)
 
 
 def _start(context: Context, section: ScoreSettings, due: datetime) -> None:
     settings, folder = context.settings, _folder(context, section)
     folder.mkdir(parents=True, exist_ok=True)
-    section.output.mkdir(parents=True, exist_ok=True)
+    places = places_of(section, due)
+    places.output.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / BEGUN, to_json(Begun(due=due)))
     source = section.input if "://" in section.input else str(settings.project / section.input)
     ours = [sys.executable, "-P", "-m", "loop", "--project", str(settings.project), "score"]
     more = ["--keep", section.keep, *(["--log"] if section.log else [])]
+    if places.name:
+        more += ["--format", places.format, "--run", places.name]
     context.executor.start_program(
         job_name(section),
-        [*ours, source, str(output_of(section, due)), *more],
+        [*ours, source, str(places.output), *more],
         folder=folder,
         limit=LIMIT.total_seconds(),
     )
     log.info("The batch run %s of %s has begun.", section.name, due)
 
 
-def _ended(context: Context, section: ScoreSettings, exit_: Exit) -> None:
-    result = "answered" if exit_.ok else "some_bad" if exit_.code == SOME_BAD else "failed"
+def _ended(context: Context, section: ScoreSettings, exit_: Exit, now: datetime) -> None:
+    if not exit_.ok and exit_.code != SOME_BAD:
+        due = from_json((_folder(context, section) / BEGUN).read_bytes(), Begun).due
+        how = exit_.describe(LIMIT.total_seconds())
+        raise _failed(context, section, due, now, how, exit_.tail)
+    _count(context, section, "answered" if exit_.ok else "some_bad")
+    log.info("The batch run %s has ended: %s", section.name, exit_.tail.strip())
+
+
+def _count(context: Context, section: ScoreSettings, result: str) -> None:
     context.instruments.counter(
         "homeostat_score_runs_total", model=context.model, job=section.name, result=result
     ).inc()
-    if result == "failed":
-        how = exit_.describe(LIMIT.total_seconds())
-        raise JobError(f"the batch run {section.name} {how}: {exit_.tail}", tail=exit_.tail)
-    log.info("The batch run %s has ended: %s", section.name, exit_.tail.strip())
+
+
+def _failed(
+    context: Context, section: ScoreSettings, due: datetime, now: datetime, how: str, tail: str = ""
+) -> JobError:
+    """Told once for each run, however often it is tried."""
+    _count(context, section, "failed")
+    run = {"job": section.name, "due": due.isoformat()}
+    with context.state.begin() as tx:
+        known = events.newest_of(tx, context.model, types.SCORE_FAILED)
+        if not any(run.items() <= event.data.items() for event in known):
+            said = {"error": f"the batch run {section.name} {how}", "tail": tail[-TAIL:]}
+            events.record(tx, types.SCORE_FAILED, context.model, now, **run, **said)
+    return JobError(f"the batch run {section.name} {how}: {tail}", tail=tail)
 
 
 def _finished(section: ScoreSettings, due: datetime) -> Finished | None:
     try:
-        path = Places(output_of(section, due), section.format).finished
-        return from_json(path.read_bytes(), Finished)
-    except FileNotFoundError:
+        return from_json(places_of(section, due).finished.read_bytes(), Finished)
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 

@@ -199,7 +199,7 @@ STAGES: Mapping[Stage, Callable[[Context, Run, datetime], Run | None]] = {
 def _stop_what_nobody_waits_for(context: Context, run: Run | None) -> None:
     """A run that a person ended leaves no program behind."""
     for name in context.executor.names():
-        ours = name.startswith(("check-", "measure-", "upkeep"))
+        ours = name.startswith(("check-", "measure-", "score-", "upkeep"))
         if not ours and not (run and name.startswith(run.run_id)):
             context.executor.stop(name)
 

@@ -129,6 +129,36 @@ def test_a_delta_table_to_a_delta_table(shapes: Settings, rows: pa.Table, tmp_pa
     check(order[1], order[0])
 
 
+def test_runs_of_other_names_append_to_one_table(
+    shapes: Settings, rows: pa.Table, tmp_path: Path
+) -> None:
+    """Each name once, however often it is given; a name is for tables, and names a folder."""
+    for name in ("one", "two"):
+        pq.write_table(rows.slice(0, 10), tmp_path / f"{name}.parquet")
+    table = tmp_path / "out"
+    for name in ("one", "two", "one"):
+        source = tmp_path / f"{name}.parquet"
+        assert score(shapes, source, table, "--format", "delta", "--run", name).status == 0
+    assert DeltaTable(table).to_pyarrow_table().num_rows == 20
+    other = score(shapes, tmp_path / "two.parquet", table, "--format", "delta", "--run", "one")
+    assert "another --run" in other.error
+    assert score(shapes, rows, tmp_path / "out.parquet", "--run", "one").status == 2
+    assert score(shapes, rows, table, "--format", "delta", "--run", "../one").status == 2
+
+
+def test_nothing_of_others_becomes_a_table(
+    shapes: Settings, rows: pa.Table, tmp_path: Path
+) -> None:
+    """A folder that holds something else is refused, and stays as it was."""
+    pq.write_table(rows, tmp_path / "rows.parquet")
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    done = score(shapes, tmp_path / "rows.parquet", folder, "--format", "delta")
+    assert "is there already" in done.error
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+
+
 def test_tensors_in_a_column_of_lists(shapes: Settings, rows: pa.Table, tmp_path: Path) -> None:
     """A column of lists, flat or as deep as the tensor, holds a whole row; lists of another shape
     are bad rows."""

@@ -11,11 +11,15 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from deltalake import DeltaTable
 from score_kit import frame, shapes_project
 
+from homeostat import events as types
 from homeostat.errors import JobError, SettingsError
+from homeostat.records import Event
 from homeostat.settings import load
-from loop import batch_runs, tidying
+from homeostat.state import events
+from loop import batch_runs, retraining, tidying
 from loop.context import Context
 from loop.running import open_context
 
@@ -24,8 +28,10 @@ SECTION = '\n[[score]]\nname = "all"\ninput = "rows.parquet"\noutput = "out"\nev
 
 
 @pytest.fixture
-def context(tmp_path: Path) -> Iterator[Context]:
-    settings = shapes_project(tmp_path / "project", SECTION)
+def context(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Context]:
+    """Of one section; a test may add lines to it."""
+    more = getattr(request, "param", "")
+    settings = shapes_project(tmp_path / "project", SECTION + more)
     made = replace(open_context(settings, os.environ, preload=False), clock=lambda: START)
     yield made
     made.executor.close()
@@ -39,6 +45,12 @@ def until_ended(context: Context, now: datetime) -> None:
         assert time.monotonic() < deadline
         batch_runs.advance(context, section, now)
         time.sleep(0.05)
+
+
+def failures(context: Context) -> list[Event]:
+    """Oldest first."""
+    with context.state.begin() as tx:
+        return events.newest_of(tx, context.model, types.SCORE_FAILED)[::-1]
 
 
 def measured(context: Context, name: str, **labels: str) -> float | None:
@@ -73,6 +85,73 @@ def test_each_time_that_is_due_has_one_file(context: Context) -> None:
     assert measured(context, "homeostat_last_score_timestamp_seconds") == noon
     batch_runs.advance(context, section, START + timedelta(minutes=30))
     assert context.executor.names() == ["score-all"]
+
+
+def test_a_run_that_fails_is_told_once(context: Context) -> None:
+    """However often it is tried; the next one that is due is another one."""
+    (section,) = context.settings.score
+    for minutes in (0, 1, 61):
+        now = START + timedelta(minutes=minutes)
+        batch_runs.advance(context, section, now)
+        with pytest.raises(JobError):
+            until_ended(context, now)
+    assert measured(context, "homeostat_score_runs_total", result="failed") == 3
+    noon, one = failures(context)
+    assert (noon.data["job"], noon.time) == ("all", START)
+    assert noon.data["error"] == "the batch run all exited with status 1"
+    assert "rows.parquet is neither a file nor a folder" in noon.data["tail"]
+    due = [event.data["due"] for event in (noon, one)]
+    assert due == ["2026-11-21T12:00:00+00:00", "2026-11-21T13:00:00+00:00"]
+
+
+def test_an_output_that_cannot_be_made_fails_its_run_alone(context: Context) -> None:
+    """It is told like any other failure, and is none of the loop's."""
+    (section,) = context.settings.score
+    (context.settings.project / "out").write_text("a file in the way")
+    with pytest.raises(JobError, match="the batch run all cannot begin"):
+        batch_runs.advance(context, section, START)
+    [event] = failures(context)
+    assert "out" in event.data["error"]
+
+
+def test_no_step_of_the_loop_ends_a_run_under_way(context: Context) -> None:
+    """What retraining stops is what nobody waits for."""
+    (section,) = context.settings.score
+    pq.write_table(frame(10), context.settings.project / "rows.parquet")
+    batch_runs.advance(context, section, START)
+    retraining.advance(context, START)
+    assert context.executor.names() == ["score-all"]
+    until_ended(context, START)
+    assert measured(context, "homeostat_score_runs_total", result="answered") == 1
+
+
+@pytest.mark.parametrize("context", ['format = "delta"\nkeep = "others"\n'], indirect=True)
+def test_each_run_appends_once_to_a_table(context: Context) -> None:
+    """Killed in the middle, it goes on; given again, it does nothing; the next appends its own."""
+    (section,) = context.settings.score
+    source, table = context.settings.project / "rows.parquet", context.settings.project / "out"
+    pq.write_table(frame(250_000), source, row_group_size=50_000)
+    done = batch_runs.places_of(section, START.replace(minute=0)).done
+    batch_runs.advance(context, section, START)
+    deadline = time.monotonic() + 100
+    while not (done.exists() and done.stat().st_size):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    context.executor.stop(batch_runs.job_name(section))
+    batch_runs.advance(context, section, START)
+    until_ended(context, START)
+    found = DeltaTable(table).to_pyarrow_table()
+    assert found.num_rows == 250_000
+    assert len(set(found["note"].to_pylist())) == 250_000
+    batch_runs.advance(context, section, START + timedelta(minutes=29))
+    assert not context.executor.names()
+    assert measured(context, "homeostat_score_rows") == 250_000
+    pq.write_table(frame(10), source)
+    later = START + timedelta(hours=1)
+    batch_runs.advance(context, section, later)
+    until_ended(context, later)
+    assert DeltaTable(table).to_pyarrow_dataset().count_rows() == 250_010
+    assert failures(context) == []
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,7 @@ class Places:
 
     output: Path
     format: Format
+    name: str = ""  # of several runs that append to one table
 
     @property
     def single(self) -> bool:
@@ -59,7 +60,8 @@ class Places:
 
     @property
     def state(self) -> Path:
-        return self.output.with_name(f"{self.output.name}.score")
+        folder = self.output.with_name(f"{self.output.name}.score")
+        return folder / "runs" / self.name if self.name else folder
 
     @property
     def job(self) -> Path:

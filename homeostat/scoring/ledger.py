@@ -115,7 +115,7 @@ def ledger_of(places: Places, *, restart: bool) -> Iterator[Ledger]:
 def _refuse_strangers(places: Places) -> None:
     """Nothing that somebody else put there is written over, or mixed with ours."""
     output = places.output
-    if places.format == "delta" or not output.exists():
+    if not output.exists() or (places.format == "delta" and (output / "_delta_log").is_dir()):
         return
     if output.is_file() or any(output.iterdir()):
         raise InputError(f"{output} is there already: name another OUTPUT, or move it away")

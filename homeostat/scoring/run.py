@@ -48,13 +48,18 @@ class Request:
     wanted: str | None  # the version the caller named
     processes: int | None = None
     restart: bool = False
+    name: str = ""  # of several runs that append to one table
+
+    @property
+    def places(self) -> Places:
+        return Places(self.output, self.options.format, self.name)
 
 
 def score(request: Request, progress: Progress) -> Outcome:
     """Raises InputError where input, options and version do not fit, ModelError, Unavailable.
     After any of them, and after a kill, the same call goes on."""
     started = time.monotonic()
-    options, places = request.options, Places(request.output, request.options.format)
+    options, places = request.options, request.places
     with ledger_of(places, restart=request.restart) as ledger:
         job = _job(ledger, request)
         version = int(job.input_state.removeprefix("version ")) if _is_table(job) else None
@@ -95,8 +100,8 @@ def _job(ledger: Ledger, request: Request) -> Job:
     if found.options != request.options or (asked and asked != found.version.version):
         raise Conflict(
             f"{request.output} was begun with other options (version {found.version.version}, "
-            f"{found.options}): give the same ones, name another OUTPUT, or begin anew with "
-            "--restart"
+            f"{found.options}): give the same ones, name another OUTPUT (of a Delta table: another "
+            "--run), or begin anew with --restart"
         )
     return found
 
@@ -105,7 +110,7 @@ def _go_on(
     ledger: Ledger, job: Job, source: Input, request: Request, progress: Progress
 ) -> Finished:
     settings = request.settings
-    places = Places(request.output, job.options.format)
+    places = request.places
     work = Work(
         job=job, places=places, source=source, settings=settings, recording=request.recording
     )

@@ -56,6 +56,17 @@ def newest(tx: Connection, model: str, limit: int = 50) -> list[Event]:
     return [from_json(row.record, Event) for row in rows]
 
 
+def newest_of(tx: Connection, model: str, type_: str, limit: int = 50) -> list[Event]:
+    """Newest first: events of one type."""
+    rows = tx.execute(
+        select(events.c.record)
+        .where(events.c.model == model, events.c.type == type_)
+        .order_by(events.c.time.desc(), events.c.event_id.desc())
+        .limit(limit)
+    )
+    return [from_json(row.record, Event) for row in rows]
+
+
 def last(tx: Connection, model: str, types: Sequence[str]) -> Event | None:
     """The newest event of these types."""
     text = tx.execute(

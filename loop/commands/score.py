@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 SOME_BAD = 3  # exit status: it ended, and some rows have no answer
 TRY_LATER = 75  # EX_TEMPFAIL of sysexits.h: something is away, and the same command may work later
 KEEP = ("all", "others", "none")
+NAME = r"[A-Za-z0-9_-]+"
 
 
 @click.command()
@@ -49,6 +51,12 @@ KEEP = ("all", "others", "none")
 @click.option(
     "--workers", type=click.IntRange(1), help="Processes; default: as many as are worth it."
 )
+@click.option(
+    "--run",
+    "name",
+    default="",
+    help="Name of this run, where several append to one Delta table: each name appends once.",
+)
 @click.option("--restart", is_flag=True, help="Begin anew; what was begun is removed.")
 @click.pass_obj
 def command(
@@ -64,6 +72,7 @@ def command(
     log: bool,
     strict: bool,
     workers: int | None,
+    name: str,
     restart: bool,
 ) -> None:
     """Score the rows of INPUT with a version: Parquet or CSV (a file or a folder) or a Delta table.
@@ -76,10 +85,14 @@ def command(
     from homeostat.scoring.job import Options
     from homeostat.scoring.run import Request, score
 
-    settings = settings_of(project)
+    settings, format_ = settings_of(project), format_ or _format(output)
+    if name and format_ != "delta":
+        raise click.UsageError("--run: only a Delta table (--format delta) is appended to")
+    if name and not re.fullmatch(NAME, name):
+        raise click.UsageError('--run: letters, digits, "-" and "_" only: it names a folder')
     options = Options(
         input=input if "://" in input else str(Path(input).resolve()),
-        format=format_ or _format(output),
+        format=format_,
         keep=keep if keep in KEEP else tuple(filter(None, keep.split(","))),  # type: ignore[arg-type]
         prefix=prefix,
         id_column=id_column,
@@ -96,6 +109,7 @@ def command(
         wanted=version,
         processes=workers,
         restart=restart,
+        name=name,
     )
     try:
         with _bar(terminal) as progress:
