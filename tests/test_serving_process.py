@@ -175,6 +175,34 @@ def test_sigterm_answers_what_is_open_and_keeps_it(project: Settings) -> None:
     assert window["_prediction_id"].to_pylist() == ["last-one"]
 
 
+def test_what_waits_for_a_restart_is_said(tmp_path: Path) -> None:
+    """One process takes no other settings at SIGHUP: it names those that were changed, and says
+    where the file is wrong. What another room goes by is none of it, nor what the environment
+    holds against the file."""
+    project = make_project(tmp_path)
+    publish(project, add_version(project, 1), epoch=1)
+    file = tmp_path / "homeostat.toml"
+    text = file.read_text()
+    with running(tmp_path) as server:
+        said = lambda: server.log.read_text()  # noqa: E731
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_for(lambda: "keys and certificate are read again" in said())
+        file.write_text(
+            f'{text}\n[serving]\nport = 7777\ndeadline = "5s"\n[journal]\nsample = 0.5\n'
+            '[monitor]\nevery = "1h"\n'
+        )
+        server.process.send_signal(signal.SIGHUP)
+        waits = "not in force before a restart: serving.deadline, journal.sample\n"
+        server.wait_for(lambda: waits in said())
+        assert said().count("not in force") == 1
+        file.write_text(f"{text}\n[serving]\ndeadlin = 5\n")
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_for(lambda: "the settings would not allow a restart" in said())
+        assert "serving.deadlin" in said()
+        assert server.predict([[1.0, 2.0, 3.0, 4.0]]).status_code == 200
+        assert server.stop() == 0
+
+
 @pytest.mark.parametrize(
     ("environment", "says"),
     [

@@ -10,7 +10,7 @@ import numpy as np
 import uvloop
 
 from homeostat.journal.writer import JournalWriter
-from homeostat.settings import Settings
+from homeostat.settings import Settings, load
 from serving.processes.server import Place, serve
 from serving.sharing.writer_id import writer_id
 from serving.versions.journal import journal_writer, store_left_behind
@@ -37,10 +37,13 @@ def run(
             return open_journal(settings, environ)
         return journal_writer(settings, environ, slot=place.number if place else 0)
 
+    def reread() -> list[Settings]:
+        return [load(settings.project, environ) for settings in projects]
+
     if open_journal is None and (place is None or place.number == 0):
         count = 1 if place is None else place.count
         for settings in projects:
             writer_id(settings.home)
             Thread(target=store_left_behind, args=(settings, environ, count), daemon=True).start()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(projects, journal_of, place))
+        runner.run(serve(projects, journal_of, reread, place))

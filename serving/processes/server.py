@@ -35,6 +35,7 @@ from serving.doors.peers import Alone, Peers, Worker, check_ready
 from serving.http.acceptor import Acceptor
 from serving.http.http_server import Certificate, Server, sweep, uvicorn_config
 from serving.processes.hangup import watch_terminal
+from serving.processes.rereading import Reread, read_again
 from serving.requests.limits import Buckets
 from serving.sharing.line import Line
 from serving.sharing.listening import address, announced, is_loopback, listen
@@ -102,10 +103,14 @@ def make_front(
 
 
 async def serve(
-    projects: Sequence[Settings], open_journal: OpenJournal, place: Place | None = None
+    projects: Sequence[Settings],
+    open_journal: OpenJournal,
+    reread: Reread,
+    place: Place | None = None,
 ) -> None:
-    """Until a signal comes; or, in a place among other workers, until the supervisor says so."""
-    process = _Process(projects, open_journal, place)
+    """Until a signal comes; or, in a place among other workers, until the supervisor says so.
+    `reread`: the settings as they are by then."""
+    process = _Process(projects, open_journal, reread, place)
     async with contextlib.AsyncExitStack() as whole:
         if place is not None:
             await process.connect(place, whole)
@@ -123,9 +128,13 @@ class _Process:
     server: Server
 
     def __init__(
-        self, projects: Sequence[Settings], open_journal: OpenJournal, place: Place | None
+        self,
+        projects: Sequence[Settings],
+        open_journal: OpenJournal,
+        reread: Reread,
+        place: Place | None,
     ) -> None:
-        self.projects, self.place = projects, place
+        self.projects, self.reread, self.place = projects, reread, place
         self.serving = projects[0].serving
         self.certificate = Certificate(self.serving)
         self.grpc_certificate = Certificate(self.serving, "h2")
@@ -165,7 +174,7 @@ class _Process:
         ]
         if self.line is None:
             loop = asyncio.get_running_loop()
-            loop.add_signal_handler(signal.SIGHUP, self._reload, watch_terminal(), looks)
+            loop.add_signal_handler(signal.SIGHUP, self._hung_up, watch_terminal(), looks)
             url = address(self.listeners[0], self.serving)
             stack.enter_context(announced(self.projects, {"url": url, **where}))
         else:
@@ -208,21 +217,14 @@ class _Process:
     def _ready(self) -> bool:
         return all(model.current is not None for model in self.models.values())
 
-    def _reload(
+    def _hung_up(
         self, terminal_is_gone: Callable[[], bool], looks: Sequence[Callable[[], None]]
     ) -> None:
-        """At SIGHUP, what can be read again without another process."""
         if terminal_is_gone():
             self.server.should_exit = True
-            return
-        try:
-            self.certificate.read()
-            self.grpc_certificate.read()
-        except SettingsError as error:
-            log.error("%s", error)
-        for look in looks:
-            look()
-        log.info("keys and certificate are read again; other settings need a restart, or workers")
+        else:
+            certificates = self.certificate, self.grpc_certificate
+            read_again(certificates, looks, self.projects, self.reread)
 
     # A worker and its supervisor
     async def _told(self, what: str, told: Any) -> Any:
