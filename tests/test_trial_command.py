@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -10,10 +11,12 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from registry_fixtures import LoggedModels
 from serving_kit import CLASSES, MODEL, Network, Server, add_version, make_project, running
 
 from homeostat import events as types
 from homeostat.errors import Conflict, HomeostatError, IntegrityError, NotReady, Unavailable
+from homeostat.jobs import CheckJob
 from homeostat.records import (
     Action,
     Decision,
@@ -33,8 +36,9 @@ from homeostat.registry.cache import SPEC_FILE, entry_path, read_spec
 from homeostat.settings import Settings
 from homeostat.state import events, rollouts, runs
 from homeostat.state.store import State, open_state
-from loop import deciding
+from loop import checking, deciding, releasing
 from loop.cli import cli
+from loop.running import open_context
 from retrain import promotion, publish
 from serving.rules.routing import Role, route
 
@@ -178,6 +182,54 @@ def test_the_champion_serves_on_as_it_did(house: House) -> None:
     with house.state.begin() as tx:
         served = rollouts.newest_champions(tx, MODEL)
     assert [each.champion.version for each in served] == ["3", "1"]
+
+
+def test_a_check_looks_at_no_shorter_window(house: House) -> None:
+    """The champion has served all the while."""
+    context = open_context(house.settings, os.environ, preload=False)
+    reference = rollouts.Reference(kind="training", path="rows.parquet", created_at=BEGAN)
+    with context.state.begin() as tx:
+        rollouts.set_reference(tx, MODEL, "1", reference)
+    house.order("trial", "start", "2", "--as", "shadow")
+    checking.start_due(context, house.rollout().created_at)
+    context.executor.close()
+    [spec] = context.settings.jobs_path.glob("check-*/spec.json")
+    window = from_json(spec.read_bytes(), CheckJob).window
+    assert window.end - window.start == context.settings.monitor.window
+    assert window.versions == ("1",)
+    context.state.close()
+
+
+def test_mlflow_follows(logged_models: LoggedModels, tmp_path: Path) -> None:
+    """A version that is not in the cache is fetched; it is the challenger for as long as it is on
+    trial. One of other features is refused though MLflow has it."""
+    settings = logged_models.settings(tmp_path, model="tried-here", more='classes = ["a", "b"]')
+    context = open_context(settings, os.environ, preload=False)
+    registry, numbers = context.registry, []
+    for tag in ("digits", "digits-one-row", "colours"):
+        logged = registry.find_model(f"run-{tag}")
+        assert logged is not None
+        numbers.append(registry.register(logged, f"run-{tag}"))
+    first, second, third = numbers
+    champion = registry.fetch(first, feature_names=())
+    with context.state.begin() as tx:
+        promotion.promote(
+            tx, "tried-here", champion, run_id=None, reason="", actor="ada", now=BEGAN
+        )
+    project = ["--project", str(tmp_path), "trial"]
+
+    def mirrored(*order: str) -> dict[str, str]:
+        CliRunner().invoke(cli, [*project, *order], catch_exceptions=False)
+        releasing.mirror_aliases(context, BEGAN)
+        return registry.aliases()
+
+    assert mirrored("status") == {"champion": first}
+    tried = {"champion": first, "challenger": second}
+    assert mirrored("start", second, "--as", "shadow") == tried
+    with pytest.raises(NotReady, match="it takes named columns, not tensors of 1 x 8 x 8"):
+        mirrored("start", third, "--as", "shadow")
+    assert mirrored("stop") == {"champion": first}
+    context.state.close()
 
 
 @pytest.mark.parametrize("act", [("rollback",), ("promote", "2", "--force")])

@@ -1,4 +1,4 @@
-"""What one process reads again at SIGHUP, and what it says of the rest: that waits for a restart."""
+"""What one process reads again at SIGHUP; and which changed settings wait for a restart."""
 
 from __future__ import annotations
 
