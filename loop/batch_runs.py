@@ -8,6 +8,7 @@ with the run it was at, and no run is made twice. What was due while no loop ran
 from __future__ import annotations
 
 import logging
+import shutil
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -79,6 +80,7 @@ def places_of(section: ScoreSettings, due: datetime) -> Places:
 
 def _start(context: Context, section: ScoreSettings, due: datetime) -> None:
     settings, folder = context.settings, _folder(context, section)
+    shutil.rmtree(folder, ignore_errors=True)  # what the run before it printed
     folder.mkdir(parents=True, exist_ok=True)
     places = places_of(section, due)
     places.output.parent.mkdir(parents=True, exist_ok=True)
