@@ -17,27 +17,22 @@ import grpc
 import hpack
 import pytest
 import uvloop
+from http2_kit import PATIENCE, Raw
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.http2 import frames
+from serving.http2.calls import Call
 from serving.http2.frames import frame
 from serving.http2.headers import BlockReader
 from serving.http2.messages import Refused
 from serving.http2.server import Http2Server
 
 LIMIT = 1_000_000
-PATIENCE = 20.0
-HEADERS = [
-    (":method", "POST"),
-    (":scheme", "http"),
-    (":path", "/x.Y/Echo"),
-    ("content-type", "application/grpc"),
-]
 
 
 class Echo:
-    """See connection.Calls."""
+    """See calls.Calls."""
 
     limit = LIMIT
 
@@ -45,15 +40,13 @@ class Echo:
         self._loop = loop
         self.let_go = asyncio.Event()
 
-    def begin(
-        self, path: bytes, authorization: str | None, message: bytes
-    ) -> asyncio.Future[bytes]:
+    def begin(self, call: Call, message: bytes) -> asyncio.Future[bytes]:
         answer: asyncio.Future[bytes] = self._loop.create_future()
-        match path.rpartition(b"/")[2]:
+        match call.path.rpartition(b"/")[2]:
             case b"Echo":
                 answer.set_result(message)
             case b"Who":
-                answer.set_result((authorization or "nobody").encode())
+                answer.set_result((call.authorization or "nobody").encode())
             case b"Wait":
                 return asyncio.ensure_future(self._wait(message))
             case _:
@@ -184,51 +177,8 @@ def test_a_stop_waits_for_open_calls() -> None:
     server.join()
 
 
-class Raw(socket.socket):
-    """A client that sends frames by hand."""
-
-    def __init__(self, server: Running) -> None:
-        super().__init__()
-        self.settimeout(PATIENCE)
-        self.connect(("127.0.0.1", server.port))
-        self._file = self.makefile("rb")
-        self.encoder = hpack.Encoder()
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
-
-    def begin(self, more: dict[int, int] | None = None) -> None:
-        self.sendall(frames.PREFACE + frames.settings(more or {}))
-
-    def headers(self, path: str = "/x.Y/Echo") -> bytes:
-        pairs = [(name, path if name == ":path" else value) for name, value in HEADERS]
-        return self.encoder.encode(pairs)
-
-    def call(self, stream: int, message: bytes, *, end: int = frames.END_STREAM) -> None:
-        data = struct.pack(">BI", 0, len(message)) + message
-        head = frame(frames.HEADERS, frames.END_HEADERS, stream, self.headers())
-        self.sendall(head + frame(frames.DATA, end, stream, data))
-
-    def next(self, *kinds: int) -> tuple[int, int, int, bytes]:
-        """The next frame of these kinds: kind, flags, stream, payload."""
-        while True:
-            head = self._file.read(frames.HEAD)
-            if not head:
-                raise EOFError
-            size, kind, flags, stream = frames.head_of(head, 0)
-            payload = self._file.read(size)
-            if kind in kinds:
-                return kind, flags, stream, payload
-
-    def ends_with(self) -> int:
-        """The code of the GOAWAY with which the server ends the connection."""
-        *_, payload = self.next(frames.GOAWAY)
-        return int(struct.unpack_from(">I", payload, 4)[0])
-
-
 def is_well(server: Running) -> bool:
-    with Raw(server) as other:
+    with Raw(server.port) as other:
         other.begin()
         other.call(1, b"well?")
         *_, payload = other.next(frames.DATA)
@@ -237,7 +187,7 @@ def is_well(server: Running) -> bool:
 
 def test_an_answer_waits_for_the_client_to_make_room(server: Running) -> None:
     """Never more than the window says, of the stream and of the connection."""
-    with Raw(server) as raw:
+    with Raw(server.port) as raw:
         raw.begin({frames.INITIAL_WINDOW: 10})
         raw.call(1, b"x" * 95)
         found = b""
@@ -253,7 +203,7 @@ def test_an_answer_waits_for_the_client_to_make_room(server: Running) -> None:
 
 def test_a_message_in_small_padded_pieces_is_whole(server: Running) -> None:
     """Headers in continuations, data in padded frames, a ping between them."""
-    with Raw(server) as raw:
+    with Raw(server.port) as raw:
         raw.begin()
         block = raw.headers()
         raw.sendall(frame(frames.HEADERS, 0, 1, block[:5]))
@@ -294,7 +244,7 @@ def test_a_message_in_small_padded_pieces_is_whole(server: Running) -> None:
 )
 def test_who_breaks_the_protocol_is_told_and_left(server: Running, sent: bytes, code: int) -> None:
     """With the code that fits; nobody else notices."""
-    with Raw(server) as raw:
+    with Raw(server.port) as raw:
         if not sent.startswith(b"GET"):
             raw.begin()
         with suppress(BrokenPipeError, ConnectionResetError):
@@ -308,7 +258,7 @@ def test_who_breaks_the_protocol_is_told_and_left(server: Running, sent: bytes, 
 
 def test_more_calls_than_may_be_open_are_refused(server: Running) -> None:
     """By their streams; those that are open go on."""
-    with Raw(server) as raw:
+    with Raw(server.port) as raw:
         raw.begin()
         for stream in range(1, 2 * 1001, 2):
             raw.sendall(frame(frames.HEADERS, frames.END_HEADERS, stream, raw.headers()))
@@ -319,7 +269,7 @@ def test_more_calls_than_may_be_open_are_refused(server: Running) -> None:
 
 def test_a_message_that_does_not_come_in_time_is_given_up(server: Running) -> None:
     """With DEADLINE_EXCEEDED, gRPC's 4."""
-    with Raw(server) as raw:
+    with Raw(server.port) as raw:
         raw.begin()
         raw.call(1, b"half", end=0)
         _, flags, stream, block = raw.next(frames.HEADERS)
@@ -333,7 +283,7 @@ def test_nothing_that_is_sent_stops_the_server(noise: bytes, seed: int) -> None:
     """Noise after the preface, and right frames with bytes changed."""
     server = _shared()
     chance = random.Random(seed)
-    with Raw(server) as raw:
+    with Raw(server.port) as raw:
         raw.begin()
         whole = bytearray(frame(frames.HEADERS, frames.END_HEADERS, 1, raw.headers()))
         whole += frame(frames.DATA, frames.END_STREAM, 1, struct.pack(">BI", 0, 4) + b"four")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from time import perf_counter
 from typing import Any
@@ -16,10 +17,11 @@ from homeostat.errors import HomeostatError, InputError
 from serving.doors.inference_pages import about_server, about_version, model_of
 from serving.doors.rest_door import named_version, refusal_of
 from serving.http2 import messages as codes
+from serving.http2.calls import Call
 from serving.http2.messages import Refused
 from serving.open_inference import open_inference_pb2 as messages
 from serving.open_inference.grpc_messages import parse, read_rows
-from serving.requests.asked import Asked, asked_by
+from serving.requests.asked import Asked, seconds_of_grpc
 from serving.requests.body import too_large
 from serving.requests.limits import charged
 from serving.requests.parsing import Rows
@@ -46,7 +48,7 @@ Answer = Callable[[Any, str | None], Coroutine[Any, Any, Any]]
 
 
 class InferenceCalls:
-    """See http2.connection.Calls. `check` raises AuthError where reading needs a key, `ready`
+    """See http2.calls.Calls. `check` raises AuthError where reading needs a key, `ready`
     NotReady."""
 
     def __init__(
@@ -73,11 +75,10 @@ class InferenceCalls:
             }.items()
         }
 
-    def begin(
-        self, path: bytes, authorization: str | None, message: bytes
-    ) -> asyncio.Future[bytes]:
+    def begin(self, call: Call, message: bytes) -> asyncio.Future[bytes]:
+        path = call.path
         if path == INFER:
-            return self._infer(authorization, message)
+            return self._infer(call, message)
         if path not in self._others:
             said = f"there is no method {path[:100]!r} here"
             return self._failed(Refused(codes.UNIMPLEMENTED, said))
@@ -86,7 +87,7 @@ class InferenceCalls:
             request = kind.FromString(message)
         except DecodeError as error:
             return self._failed(InputError(f"not a {kind.DESCRIPTOR.name}: {error}"))
-        task = self._loop.create_task(_serialized(answer(request, authorization)))
+        task = self._loop.create_task(_serialized(answer(request, call.authorization)))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return task
@@ -99,18 +100,16 @@ class InferenceCalls:
         code = CODES.get(refusal_of(error).status, codes.INTERNAL)
         return Refused(code, problem_of(error).text())
 
-    def _infer(self, authorization: str | None, message: bytes) -> asyncio.Future[bytes]:
+    def _infer(self, call: Call, message: bytes) -> asyncio.Future[bytes]:
         model: ServedModel | None = None
         try:
             request = _parsed(message)
             model = model_of(self._models, request.model_name)
-            caller = model.keys.allow(authorization, Scope.PREDICT)
+            asked = _asked_of(call, model)
             if len(message) > int(model.settings.serving.max_body):
                 raise too_large(int(model.settings.serving.max_body))
             started = perf_counter()
-            deadline = model.settings.serving.deadline.total_seconds()
-            asked = asked_by(caller, model.keys, deadline) if caller or deadline else None
-            answer = _asked(model, request, asked)
+            answer = _submitted(model, request, asked)
         except Exception as error:  # noqa: BLE001 - `refusal` tells it, and logs what is unexpected
             if model is not None:
                 _refused(model, error)
@@ -155,14 +154,27 @@ class InferenceCalls:
         )
 
 
-def _asked(model: ServedModel, request: Any, asked: Asked | None) -> asyncio.Future[Any]:
+def _asked_of(call: Call, model: ServedModel) -> Asked:
+    """Without keys each connection is a caller of its own: unlike one of HTTP/1, it may have a
+    thousand calls open. Raises AuthError, Refused."""
+    key = model.keys.allow(call.authorization, Scope.PREDICT)
+    timeout = call.headers.get(b"grpc-timeout")
+    if timeout is not None:
+        seconds = seconds_of_grpc(timeout)
+    else:
+        seconds = model.settings.serving.deadline.total_seconds() or math.inf
+    charge = model.keys.charge_for(key) if key else None
+    return Asked(key or call.caller, call.began + seconds, charge)
+
+
+def _submitted(model: ServedModel, request: Any, asked: Asked) -> asyncio.Future[Any]:
     def read(version: Version) -> Rows:
         return read_rows(request, version.v2)
 
-    plain, charge = model.plain, asked.charge if asked is not None else None
-    if plain is not None and charge is None and not request.model_version:
+    plain = model.plain
+    if plain is not None and asked.charge is None and not request.model_version:
         return plain.batcher.submit(read(plain), asked)
-    return dispatch(model, charged(read, charge), asked, request.model_version or None)
+    return dispatch(model, charged(read, asked.charge), asked, request.model_version or None)
 
 
 def _measured(model: ServedModel, started: float) -> Callable[[asyncio.Future[Any]], None]:

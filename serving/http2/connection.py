@@ -1,19 +1,20 @@
-"""One client's HTTP/2 connection, for gRPC's calls of one message each way.
+"""One client's HTTP/2 connection, for gRPC's calls of one message each way: what comes.
 
 The usual gRPC server for asyncio takes some 300 µs of CPU a call. What a unary call needs of HTTP/2
-is little: a block of headers and a message come, a message and a status go. Answers of one turn of
-the event loop leave in one write. Everything a client may make us keep is bounded.
+is little: a block of headers and a message come, a message and a status go (see outgoing).
+Everything a client may make us keep is bounded.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
 
 from serving.http2 import frames, headers, messages
+from serving.http2.calls import Call, Calls
 from serving.http2.frames import BrokenConnection, frame
 from serving.http2.messages import Refused
+from serving.http2.outgoing import Outgoing
 
 MOST_HELD = 4  # messages of the largest size, of those that are not whole yet
 MOST_CALLS = 1000  # open at once, of one connection
@@ -21,45 +22,17 @@ MOST_IDLE_FRAMES = 10_000  # settings, pings, resets, in a second and without a 
 CREDIT = 1 << 20  # bytes received, after which the client may send as many more
 
 
-class Calls(Protocol):
-    """What the calls mean."""
-
-    limit: int  # bytes of a message
-
-    def begin(
-        self, path: bytes, authorization: str | None, message: bytes
-    ) -> asyncio.Future[bytes]:
-        """The answer's message, or an error, later; raises none itself."""
-        ...
-
-    def refusal(self, error: BaseException) -> Refused:
-        """What the caller is told of any error."""
-        ...
-
-
-class Call:
-    """One stream, from its headers to the last byte of its answer."""
-
-    __slots__ = ("began", "data", "ended", "headers", "out", "size", "window")
-
-    def __init__(self, given: headers.Headers, window: int, began: float) -> None:
-        self.headers = given
-        self.began = began
-        self.data: list[bytes] = []
-        self.size = 0
-        self.ended = False  # nothing more comes from the client
-        self.window = window  # bytes we may still send
-        self.out: memoryview | None = None  # of the answer, what waits for the window
-
-
 class Connection(asyncio.Protocol):
+    """`name`: what others may know it by, while it lasts."""
+
     def __init__(
-        self, calls: Calls, everyone: set[Connection], loop: asyncio.AbstractEventLoop
+        self, calls: Calls, everyone: set[Connection], name: str, loop: asyncio.AbstractEventLoop
     ) -> None:
         self._calls = calls
         self._everyone = everyone
+        self._name = name
         self._loop = loop
-        self._transport: asyncio.Transport | None = None
+        self._out = Outgoing(loop)
         self._in = bytearray()
         self._begun = False  # the client's preface is there
         self._blocks = headers.BlockReader()
@@ -68,38 +41,32 @@ class Connection(asyncio.Protocol):
         self._busy = 0  # calls whose answer is on its way, also of streams that were reset
         self._last = 0  # the newest stream
         self._received = 0  # bytes since the client was last given credit
-        self._window = frames.WINDOW  # bytes we may still send
-        self._stream_window = frames.WINDOW  # of each new stream
-        self._largest = frames.LARGEST
         self._idle_frames = 0
         self._leaving = False
-        self._out: list[bytes] = []
         self._idle_since = 0.0
         self._held = 0  # bytes of messages that are not whole yet
         self.heard = loop.time()
 
     # The transport's side
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment]  # uvloop's are of no common class
+        self._out.open(transport)  # type: ignore[arg-type]  # uvloop's are of no common class
         self._everyone.add(self)
         window = min(frames.MOST, self._calls.limit + frames.WINDOW)
         values = {frames.MAX_STREAMS: MOST_CALLS, frames.INITIAL_WINDOW: window}
-        self._write(frames.settings(values | {frames.MAX_HEADERS: headers.MOST_BYTES}))
-        self._write(frames.window_update(0, max(window, 4 * CREDIT) - frames.WINDOW))
+        self._out.write(frames.settings(values | {frames.MAX_HEADERS: headers.MOST_BYTES}))
+        self._out.write(frames.window_update(0, max(window, 4 * CREDIT) - frames.WINDOW))
 
     def connection_lost(self, _error: Exception | None) -> None:
         self._everyone.discard(self)
         self._open.clear()
-        self._transport = None
+        self._out.lost()
 
     def pause_writing(self) -> None:
         """A client that does not read its answers is not listened to."""
-        if self._transport is not None:
-            self._transport.pause_reading()
+        self._out.pause_reading()
 
     def resume_writing(self) -> None:
-        if self._transport is not None:
-            self._transport.resume_reading()
+        self._out.resume_reading()
 
     def data_received(self, data: bytes) -> None:
         self.heard = self._loop.time()
@@ -109,14 +76,14 @@ class Connection(asyncio.Protocol):
         try:
             self._read_frames()
         except BrokenConnection as error:
-            self._write(frames.go_away(self._last, error.code, str(error)))
-            self._close()
+            self._out.write(frames.go_away(self._last, error.code, str(error)))
+            self._out.close()
 
     def leave(self) -> None:
         """Begin no more calls; close once the open ones are answered."""
         if not self._leaving:
             self._leaving = True
-            self._write(frames.go_away(self._last, frames.NO_ERROR))
+            self._out.write(frames.go_away(self._last, frames.NO_ERROR))
             self._close_if_done()
 
     def sweep(self, now: float, *, call: float, idle: float) -> None:
@@ -129,7 +96,7 @@ class Connection(asyncio.Protocol):
             self.leave()
 
     def end(self) -> None:
-        self._close()
+        self._out.close()
 
     # What comes
     def _read_frames(self) -> None:
@@ -170,12 +137,13 @@ class Connection(asyncio.Protocol):
         if self._idle_frames > MOST_IDLE_FRAMES:
             raise BrokenConnection(frames.ENHANCE_YOUR_CALM, "too many frames between calls")
         if kind == frames.WINDOW_UPDATE:
-            self._take_window(stream, frames.read_number(payload))
+            self._out.take_room(stream, frames.read_number(payload), self._open)
+            self._send_waiting()
         elif kind == frames.SETTINGS and not flags & frames.ACK:
-            self._take_settings(payload)
-            self._write(frame(frames.SETTINGS, frames.ACK, 0))
+            self._out.take_settings(payload, self._open)
+            self._send_waiting()
         elif kind == frames.PING and not flags & frames.ACK:
-            self._write(frame(frames.PING, frames.ACK, 0, payload))
+            self._out.write(frame(frames.PING, frames.ACK, 0, payload))
         elif kind == frames.RST_STREAM:
             self._forget(stream)
         elif kind == frames.GOAWAY:
@@ -183,27 +151,6 @@ class Connection(asyncio.Protocol):
             self._close_if_done()
         elif kind == frames.PUSH_PROMISE:
             raise BrokenConnection(frames.PROTOCOL_ERROR, "clients push nothing")
-
-    def _take_settings(self, payload: bytes) -> None:
-        for name, value in frames.read_settings(payload):
-            if name == frames.INITIAL_WINDOW:
-                if value > frames.MOST:
-                    raise BrokenConnection(frames.FLOW_CONTROL_ERROR, "a window too large")
-                more, self._stream_window = value - self._stream_window, value
-                for call in self._open.values():
-                    call.window += more
-            elif name == frames.MAX_FRAME:
-                self._largest = max(frames.LARGEST, min(value, 1 << 20))
-        self._send_waiting()
-
-    def _take_window(self, stream: int, more: int) -> None:
-        if stream == 0:
-            self._window += more
-        elif (call := self._open.get(stream)) is not None:
-            call.window += more
-        if max(self._window, more) > frames.MOST:
-            raise BrokenConnection(frames.FLOW_CONTROL_ERROR, "a window too large")
-        self._send_waiting()
 
     def _take_headers(self, stream: int, flags: int, payload: bytes) -> None:
         block = frames.unpadded(flags, payload)
@@ -233,16 +180,17 @@ class Connection(asyncio.Protocol):
                 raise BrokenConnection(frames.PROTOCOL_ERROR, "a stream of no client")
             self._last = stream
             if self._leaving or max(len(self._open), self._busy) >= MOST_CALLS:
-                self._write(frames.reset(stream, frames.REFUSED_STREAM))
+                self._out.write(frames.reset(stream, frames.REFUSED_STREAM))
                 return
-            call = self._open[stream] = Call(given, self._stream_window, self.heard)
+            window = self._out.stream_window
+            call = self._open[stream] = Call(given, self._name, window, self.heard)
         if flags & frames.END_STREAM:
             self._end_of(stream, call)
 
     def _take_data(self, stream: int, flags: int, payload: bytes) -> None:
         self._received += len(payload)
         if self._received >= CREDIT:
-            self._write(frames.window_update(0, self._received))
+            self._out.write(frames.window_update(0, self._received))
             self._received = 0
         call = self._open.get(stream)
         if call is None or call.ended:
@@ -268,23 +216,17 @@ class Connection(asyncio.Protocol):
         call.ended = True
         self._idle_frames = 0
         self._held -= call.size
-        given = call.headers
         try:
-            message = messages.unwrapped(b"".join(call.data), given, self._calls.limit)
+            message = messages.unwrapped(b"".join(call.data), call.headers, self._calls.limit)
         except Refused as error:
             self._refuse(stream, call, error)
             return
         call.data.clear()
-        authorization = given.get(b"authorization")
-        answer = self._calls.begin(
-            given.get(b":path", b""),
-            None if authorization is None else authorization.decode("latin-1"),
-            message,
-        )
         self._busy += 1
+        answer = self._calls.begin(call, message)
         answer.add_done_callback(self._answerer(stream, call))
 
-    # What goes
+    # Answers
     def _answerer(self, stream: int, call: Call) -> Callable[[asyncio.Future[bytes]], None]:
         def answer(done: asyncio.Future[bytes]) -> None:
             self._busy -= 1
@@ -296,40 +238,18 @@ class Connection(asyncio.Protocol):
                 return
             if refused is not None:
                 self._refuse(stream, call, refused)
-                return
-            self._write(frame(frames.HEADERS, frames.END_HEADERS, stream, headers.BEGIN))
-            call.out = memoryview(messages.wrapped(done.result()))
-            self._send(stream, call)
+            elif self._out.answer(stream, call, done.result()):
+                self._forget(stream)
 
         return answer
 
-    def _send(self, stream: int, call: Call) -> None:
-        """As much of the answer as the windows allow, then its end."""
-        out = call.out
-        while out:
-            size = min(len(out), call.window, self._window, self._largest)
-            if size <= 0:
-                call.out = out
-                return
-            self._write(frame(frames.DATA, 0, stream, bytes(out[:size])))
-            call.window -= size
-            self._window -= size
-            out = out[size:]
-        end = frames.END_STREAM | frames.END_HEADERS
-        self._write(frame(frames.HEADERS, end, stream, headers.DONE))
-        self._forget(stream)
-
     def _send_waiting(self) -> None:
         for stream, call in list(self._open.items()):
-            if call.out is not None:
-                self._send(stream, call)
+            if call.out is not None and self._out.send(stream, call):
+                self._forget(stream)
 
     def _refuse(self, stream: int, call: Call, refused: Refused) -> None:
-        block = headers.failure(refused.code, refused.message)
-        end = frames.END_STREAM | frames.END_HEADERS
-        self._write(frame(frames.HEADERS, end, stream, block))
-        if not call.ended:  # the rest of its message is not read
-            self._write(frames.reset(stream, frames.NO_ERROR))
+        self._out.refuse(stream, call, refused)
         self._forget(stream)
 
     def _forget(self, stream: int) -> None:
@@ -338,21 +258,6 @@ class Connection(asyncio.Protocol):
             self._held -= call.size
         self._close_if_done()
 
-    def _write(self, data: bytes) -> None:
-        if not self._out:
-            self._loop.call_soon(self._flush)
-        self._out.append(data)
-
-    def _flush(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(b"".join(self._out))
-        self._out.clear()
-
     def _close_if_done(self) -> None:
         if self._leaving and not self._open:
-            self._close()
-
-    def _close(self) -> None:
-        if self._transport is not None:
-            self._flush()
-            self._transport.close()
+            self._out.close()

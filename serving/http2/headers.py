@@ -8,6 +8,7 @@ from urllib.parse import quote
 from hpack import Decoder, HPACKError, OversizedHeaderListError
 
 from serving.http2.frames import COMPRESSION_ERROR, ENHANCE_YOUR_CALM, BrokenConnection
+from serving.http2.messages import Refused
 
 MOST_BYTES = 16_384  # of a block, and of the headers it stands for
 MOST_KEPT = 64
@@ -77,8 +78,8 @@ BEGIN = _STATUS_200 + _literal(b"content-type", b"application/grpc")
 DONE = _literal(b"grpc-status", b"0")
 
 
-def failure(code: int, message: str) -> bytes:
+def failure(refused: Refused) -> bytes:
     """All there is of an answer that is none."""
-    text = quote(message[:LONGEST_MESSAGE], safe=" !\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~")
-    status = _literal(b"grpc-status", str(code).encode())
+    text = quote(refused.message[:LONGEST_MESSAGE], safe=" !\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~")
+    status = _literal(b"grpc-status", str(refused.code).encode())
     return BEGIN + status + _literal(b"grpc-message", text.encode())

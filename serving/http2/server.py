@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from itertools import count
 
-from serving.http2.connection import Calls, Connection
+from serving.http2.calls import Calls
+from serving.http2.connection import Connection
 
 SWEEP = 1.0  # seconds between two looks at all connections
 LOOK = 0.02  # seconds between two looks at what is left, at the end
@@ -32,6 +34,7 @@ class Http2Server:
         self._arrive_within = arrive_within
         self._keep_alive = keep_alive
         self._tls = tls
+        self._numbers = count(1)
         self._connections: set[Connection] = set()
         self._server: asyncio.Server | None = None
         self._sweeping: asyncio.Task[None] | None = None
@@ -39,7 +42,7 @@ class Http2Server:
     async def start(self) -> None:
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
-            lambda: Connection(self._calls, self._connections, loop),
+            lambda: Connection(self._calls, self._connections, self._name(), loop),
             sock=self._listener,
             ssl=self._tls,
         )
@@ -59,6 +62,9 @@ class Http2Server:
             await asyncio.sleep(LOOK)
         for connection in list(self._connections):
             connection.end()
+
+    def _name(self) -> str:
+        return f"connection {next(self._numbers)}"
 
     async def _sweep(self) -> None:
         loop = asyncio.get_running_loop()

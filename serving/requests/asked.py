@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from asyncio import get_running_loop
 from typing import NamedTuple
 
@@ -12,6 +13,8 @@ from serving.requests.door import Headers
 from serving.requests.problem import Refused
 
 LONGEST = 86_400.0  # seconds that a caller may ask for
+_GRPC_TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])")
+_UNITS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 
 
 class Asked(NamedTuple):
@@ -36,11 +39,7 @@ def asked_of(headers: Headers, keys: Keyring, limit: int, deadline: float) -> As
         caller = keys.allow(said.get(b"authorization", b"").decode("latin-1"), Scope.PREDICT)
     if timeout is None and not (deadline or caller):
         return None
-    return asked_by(caller, keys, deadline if timeout is None else seconds_of(timeout))
-
-
-def asked_by(caller: str, keys: Keyring, seconds: float) -> Asked:
-    """`caller`: the name of its key; `seconds`: that it waits, 0 for as long as it takes."""
+    seconds = deadline if timeout is None else seconds_of(timeout)
     until = get_running_loop().time() + seconds if seconds else math.inf
     return Asked(caller, until, keys.charge_for(caller) if caller else None)
 
@@ -55,3 +54,13 @@ def seconds_of(timeout: bytes) -> float:
             f"x-request-timeout is a number of seconds above 0 and up to {LONGEST:g}", status=400
         )
     return seconds
+
+
+def seconds_of_grpc(timeout: bytes) -> float:
+    """The header grpc-timeout; 0 where the time was over when the call left."""
+    found = _GRPC_TIMEOUT.fullmatch(timeout)
+    if found is None:
+        raise Refused(
+            "grpc-timeout is a number of up to 8 digits and one of H, M, S, m, u and n", status=400
+        )
+    return int(found[1]) * _UNITS[found[2]]

@@ -1,0 +1,48 @@
+"""One call of a client, and who answers it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from serving.http2.headers import Headers
+from serving.http2.messages import Refused
+
+
+class Call:
+    """One stream, from its headers to the last byte of its answer."""
+
+    __slots__ = ("began", "caller", "data", "ended", "headers", "out", "size", "window")
+
+    def __init__(self, headers: Headers, caller: str, window: int, began: float) -> None:
+        self.headers = headers
+        self.caller = caller  # its connection's name, which no other has
+        self.began = began  # by the event loop's clock
+        self.data: list[bytes] = []
+        self.size = 0
+        self.ended = False  # nothing more comes from the client
+        self.window = window  # bytes we may still send
+        self.out: memoryview | None = None  # of the answer, what waits for the window
+
+    @property
+    def path(self) -> bytes:
+        return self.headers.get(b":path", b"")
+
+    @property
+    def authorization(self) -> str | None:
+        found = self.headers.get(b"authorization")
+        return None if found is None else found.decode("latin-1")
+
+
+class Calls(Protocol):
+    """What the calls mean."""
+
+    limit: int  # bytes of a message
+
+    def begin(self, call: Call, message: bytes) -> asyncio.Future[bytes]:
+        """The answer's message, or an error, later; raises none itself."""
+        ...
+
+    def refusal(self, error: BaseException) -> Refused:
+        """What the caller is told of any error."""
+        ...
