@@ -109,11 +109,16 @@ def processes() -> list[Any]:
         chart(
             "Workers",
             "Processes that share the port, and those of them that have every model loaded. Fewer "
-            "ready ones than workers: the server says it is not ready.",
+            "ready ones than workers: the server says it is not ready. Traces are dropped while "
+            "their collector is away (`serving.traces`).",
             "none",
             Query("sum(homeostat_workers)", "workers"),
             Query("sum(homeostat_workers_ready)", "ready"),
             Query(f"sum(increase(homeostat_worker_deaths_total[{RATE}]))", "deaths"),
+            Query(
+                f'sum(increase(homeostat_traces_total{{outcome="dropped"}}[{RATE}]))',
+                "traces dropped",
+            ),
             colors={"deaths": "red"},
         ),
         chart(

@@ -183,6 +183,14 @@ METRICS: tuple[Metric, ...] = (
         ("worker",),
     ),
     Metric(
+        "homeostat_traces_total",
+        "counter",
+        "server",
+        "Traced requests that a collector took, or that were dropped (serving.traces)",
+        ("outcome",),
+        values=("sent", "dropped"),
+    ),
+    Metric(
         "homeostat_gpu_memory_bytes",
         "gauge",
         "server",
@@ -382,7 +390,7 @@ class Instruments:
                 continue
             if metric.labels == ("model",):
                 self._made[metric.name].labels(model)
-            for value in metric.values:
+            for value in metric.values if "model" in metric.labels else ():
                 self._made[metric.name].labels(model, value)
 
     def counter(self, name: str, **labels: str) -> Counter:

@@ -111,6 +111,15 @@ class ServingSettings:
     gpu_memory: Annotated[
         float, "share of the GPU's memory that one process may take; it is enforced"
     ] = 0.9
+    traces: Annotated[
+        str | None,
+        "where OpenTelemetry traces of requests go: the URL of a collector that takes OTLP over "
+        "HTTP, such as `http://127.0.0.1:4318`; default: there are none. Needs `homeostat[otel]`",
+    ] = None
+    traces_share: Annotated[
+        float,
+        "share of requests that are traced; callers that send a `traceparent` say it themselves",
+    ] = 0.01
     drain: Annotated[timedelta, "longest wait for open requests at SIGTERM"] = timedelta(seconds=20)
     arrive_within: Annotated[timedelta, "longest time a request may take to come in"] = timedelta(
         seconds=60

@@ -9,6 +9,7 @@ from datetime import timedelta
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
 
 from homeostat.errors import SettingsError
 from homeostat.records import Task
@@ -52,6 +53,7 @@ NUMBERS = {
     "serving.breaker_errors": Bounds(0),
     "serving.breaker_share": _SHARE,
     "serving.threads": _COUNT,
+    "serving.traces_share": _SHARE,
     "serving.gpu_memory": Bounds(0, 1, above=True),
     "journal.commit_bytes": _COUNT,
     "journal.memory": _COUNT,
@@ -124,6 +126,7 @@ def _check_together(settings: Settings, file: Path) -> None:
     _check_scores(settings, file)
     _check_default_answer(settings, file)
     _check_tls(settings, file)
+    _check_traces(settings, file)
     if monitor.window < monitor.every:
         message = "shorter than monitor.every: rows in between would never be checked"
         raise _error(file, "monitor.window", message)
@@ -168,6 +171,23 @@ def _check_tls(settings: Settings, file: Path) -> None:
     if len(missing) == 1:
         message = "missing: TLS needs serving.tls_certificate and serving.tls_key, both or none"
         raise _error(file, f"serving.{missing[0]}", message)
+
+
+def _check_traces(settings: Settings, file: Path) -> None:
+    url = settings.serving.traces
+    if url is None:
+        return
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        sound = False
+    if not sound:
+        message = "the http or https URL of a collector, such as http://127.0.0.1:4318"
+        raise _error(file, "serving.traces", message)
+    if parts.username or parts.query:
+        message = "no password or key in it; the variable OTEL_EXPORTER_OTLP_HEADERS takes them"
+        raise _error(file, "serving.traces", message)
 
 
 def _check_scores(settings: Settings, file: Path) -> None:

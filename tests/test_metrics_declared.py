@@ -18,6 +18,7 @@ WHOLE = {
     "homeostat_workers": (),
     "homeostat_workers_ready": (),
     "homeostat_worker_deaths_total": ("worker",),
+    "homeostat_traces_total": ("outcome",),
     "homeostat_gpu_memory_bytes": ("gpu",),
     "homeostat_gpu_utilisation_ratio": ("gpu",),
 }

@@ -8,10 +8,18 @@ from collections.abc import Iterator
 import httpx
 import numpy as np
 import pytest
-import torch
 import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton_http
-from serving_kit import MODEL, Network, Server, add_version, make_project, publish, running
+from serving_kit import (
+    MODEL,
+    Breaks,
+    Network,
+    Server,
+    add_version,
+    make_project,
+    publish,
+    running,
+)
 
 from homeostat.settings import Settings
 
@@ -23,13 +31,6 @@ breaker_rest = "1h"
 """
 ROWS = np.array([[[1, 2], [3, 4]], [[0.5, -1], [0, 2]]], np.float32)
 TOO_MUCH = [[200.0, 0, 0, 0]]
-
-
-class Breaks(Network):
-    """Gives no numbers for rows whose sum is above a hundred."""
-
-    def forward(self, rows: torch.Tensor) -> torch.Tensor:
-        return super().forward(rows) * torch.sqrt(100 - rows.flatten(1).sum(1, keepdim=True))
 
 
 @pytest.fixture(scope="module")

@@ -25,6 +25,7 @@ from homeostat.registry.cache import model_folder
 from homeostat.settings import load
 from serving.counting.measuring import Measuring
 from serving.requests.asked import Asked
+from serving.tracing.tracing import Tracing
 from serving.versions.dispatch import dispatch
 from serving.versions.journal import journal_writer
 from serving.versions.served_model import ServedModel, Version
@@ -79,7 +80,9 @@ def load_words(
 class Served:
     """The model "words" in a folder, and what its server counts."""
 
-    def __init__(self, folder: Path, journal: str = "", serving: str = "") -> None:
+    def __init__(
+        self, folder: Path, journal: str = "", serving: str = "", tracing: Tracing | None = None
+    ) -> None:
         """`journal`, `serving`: lines of those sections of its settings."""
         (folder / "homeostat.toml").write_text(
             f'[model]\nname = "words"\n[journal]\ncommit_every = "1h"\n{journal}\n'
@@ -93,6 +96,7 @@ class Served:
             journal=journal_writer(self.settings, {}),
             measuring=Measuring(Instruments("server", self.registry), "words", classes=True),
             now_us=lambda: 1_700_000_000_000_000,
+            tracing=tracing,
         )
 
     def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:

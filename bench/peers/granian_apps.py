@@ -19,7 +19,7 @@ from homeostat.metrics import Instruments
 from homeostat.settings import load
 from serving.doors.asgi import AsgiScope, Front
 from serving.doors.peers import Alone
-from serving.processes.server import make_front, make_models
+from serving.processes.assembly import make_front, make_models
 from serving.requests.body import Receive, Send
 from serving.versions.follower import Follower
 from serving.versions.journal import journal_writer

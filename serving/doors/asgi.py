@@ -17,6 +17,8 @@ from serving.doors.rest_door import InferDoor
 from serving.requests.body import Gone, Receive, Send, read_body
 from serving.requests.door import Door
 from serving.requests.forms import parts_of
+from serving.tracing.door import TracedDoor
+from serving.tracing.tracing import Tracing
 from serving.versions.served_model import ServedModel
 
 log = logging.getLogger(__name__)
@@ -51,18 +53,31 @@ def door_of_version(path: str, models: Mapping[str, ServedModel]) -> Door | None
 class Front:
     """What the HTTP server calls."""
 
-    def __init__(self, models: Mapping[str, ServedModel], others: AsgiApp) -> None:
+    def __init__(
+        self,
+        models: Mapping[str, ServedModel],
+        others: AsgiApp,
+        tracing: Tracing | None = None,
+    ) -> None:
         self._models = models
         self._others = others
-        self.doors = doors_of(models)
+        self._tracing = tracing
+        self.doors = {path: self._traced(door, path) for path, door in doors_of(models).items()}
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "")
-        door = self.doors.get(path) or door_of_version(path, self._models)
+        door = self.doors.get(path) or self._door_of_version(path)
         if door is not None and scope.get("method") == "POST":
             await _predict(door, scope, receive, send)
         else:
             await self._others(scope, receive, send)
+
+    def _door_of_version(self, path: str) -> Door | None:
+        door = door_of_version(path, self._models)
+        return None if door is None else self._traced(door, path)
+
+    def _traced(self, door: Door, path: str) -> Door:
+        return door if self._tracing is None else TracedDoor(door, path, self._tracing)
 
 
 async def _predict(door: Door, scope: AsgiScope, receive: Receive, send: Send) -> None:

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from homeostat.errors import SettingsError
 from serving.sharing.listening import listen
+from serving.tracing.tracing import Tracing
 from serving.versions.served_model import ServedModel
 
 _PORT = "serving.grpc_port"
@@ -38,12 +39,14 @@ def make_grpc_server(
     ready: Callable[[], Awaitable[None]],
     shared: bool = False,
     tls: ssl.SSLContext | None = None,
+    tracing: Tracing | None = None,
 ) -> GrpcServer:
     """Bound, not started yet; port 0 takes any free one. `shared`: other processes listen on the
     same port. Raises SettingsError."""
     try:
-        from serving.doors.grpc_calls import InferenceCalls
+        from serving.doors.grpc_calls import INFER, InferenceCalls
         from serving.http2.server import Http2Server
+        from serving.tracing.calls import TracedCalls
     except ImportError as error:
         raise SettingsError(
             f"gRPC is not installed ({error}); pip install 'homeostat[grpc]'", key=_PORT
@@ -54,7 +57,7 @@ def make_grpc_server(
     shown = f"[{host}]" if ":" in host else host
     return Http2Server(
         listener,
-        calls,
+        calls if tracing is None else TracedCalls(calls, INFER, tracing),
         address=f"{shown}:{listener.getsockname()[1]}",
         arrive_within=arrive.total_seconds(),
         keep_alive=KEEP_ALIVE,

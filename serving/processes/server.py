@@ -9,9 +9,8 @@ import logging
 import os
 import signal
 import socket
-import ssl
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,25 +19,25 @@ import msgspec
 import psutil
 from prometheus_client import CollectorRegistry
 
-from homeostat.auth import Meter, load_keys, require_keys_beyond_loopback
 from homeostat.errors import SettingsError, Unavailable
-from homeostat.journal.writer import JournalWriter
 from homeostat.metrics import Instruments
-from homeostat.records import Task
-from homeostat.settings import ServingSettings, Settings
+from homeostat.settings import Settings
 from serving.counting.machine import Machine
-from serving.counting.measuring import Measuring
-from serving.doors.admin_app import allow_any, make_app
-from serving.doors.asgi import Front
-from serving.doors.grpc_server import GrpcServer, make_grpc_server
 from serving.doors.peers import Alone, Peers, Worker, check_ready
 from serving.http.acceptor import Acceptor
 from serving.http.http_server import Certificate, Server, sweep, uvicorn_config
+from serving.processes.assembly import (
+    OpenJournal,
+    make_front,
+    make_grpc,
+    make_models,
+    make_traces,
+)
 from serving.processes.hangup import watch_terminal
 from serving.processes.rereading import Reread, read_again
 from serving.requests.limits import Buckets
 from serving.sharing.line import Line
-from serving.sharing.listening import address, announced, is_loopback, listen
+from serving.sharing.listening import address, announced, listen
 from serving.sharing.seats import Seats
 from serving.versions.follower import Follower
 from serving.versions.key_watch import KeyWatch
@@ -46,7 +45,7 @@ from serving.versions.served_model import ServedModel
 
 log = logging.getLogger(__name__)
 
-OpenJournal = Callable[[Settings], JournalWriter]
+SOON = 2.0  # seconds, for the last traces to be taken
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,47 +58,6 @@ class Place:
     seats: Seats
     buckets: Buckets
     line: socket.socket
-
-
-def make_models(
-    projects: Sequence[Settings],
-    instruments: Instruments,
-    open_journal: OpenJournal,
-    meter: Meter | None = None,
-) -> dict[str, ServedModel]:
-    """The models of some projects, each with a journal of its own; not started yet."""
-    models: dict[str, ServedModel] = {}
-    for settings in projects:
-        name = settings.model.name
-        if name in models:
-            raise SettingsError(f'two projects have a model named "{name}"', key="model.name")
-        keys = load_keys(settings.keys_path, meter)
-        require_keys_beyond_loopback(projects[0].serving.host, keys, "serving")
-        models[name] = ServedModel(
-            settings=settings,
-            keys=keys,
-            journal=open_journal(settings),
-            measuring=Measuring(
-                instruments,
-                name,
-                classes=settings.model.task is Task.CLASSIFICATION,
-                low_confidence=settings.serving.low_confidence,
-            ),
-            now_us=lambda: time.time_ns() // 1000,
-        )
-    return models
-
-
-def make_front(
-    models: Mapping[str, ServedModel],
-    peers: Peers,
-    *,
-    host: str,
-    draining: Callable[[], bool],
-) -> Front:
-    ready = partial(check_ready, models, peers, draining)
-    app = make_app(models, peers, open_to_others=not is_loopback(host), ready=ready)
-    return Front(models, app)
 
 
 async def serve(
@@ -142,7 +100,11 @@ class _Process:
         self.instruments = Instruments("server", registry)
         buckets = Buckets(time.monotonic) if place is None else place.buckets
         self.meter = buckets.charge
-        self.models = make_models(projects, self.instruments, open_journal, self.meter)
+        self.traces = make_traces(self.serving, self.instruments)
+        self.tracing = None if self.traces is None else self.traces.tracing
+        self.models = make_models(
+            projects, self.instruments, open_journal, self.meter, self.tracing
+        )
         self.machine = Machine(self.instruments, registry)
         self.own = Alone(self.models, registry, self._refresh)
         self.line: Line | None = None
@@ -161,6 +123,9 @@ class _Process:
             # before uvicorn listens to signals; and after, when it has drained and repeats them,
             # which would end us before the journal
             signal.signal(number, self._end)
+        if self.traces is not None:
+            self.traces.exporter.start()
+            stack.push_async_callback(asyncio.to_thread, self.traces.exporter.stop, SOON)
         for model in models.values():
             await asyncio.to_thread(model.journal.start)
             stack.push_async_callback(_close, model)
@@ -192,11 +157,15 @@ class _Process:
         if place is not None:
             acceptor = Acceptor(place.listener, place.seats, place.number, self._ready)
         front = make_front(
-            self.models, peers, host=self.serving.host, draining=lambda: self.server.should_exit
+            self.models,
+            peers,
+            host=self.serving.host,
+            draining=lambda: self.server.should_exit,
+            tracing=self.tracing,
         )
         ready = partial(check_ready, self.models, peers, lambda: self.server.should_exit)
         tls, shared = self.grpc_certificate.context, place is not None
-        self.beside = _grpc_server(self.models, self.serving, ready, tls, shared=shared)
+        self.beside = make_grpc(self.models, self.serving, ready, tls, self.tracing, shared=shared)
         config = uvicorn_config(front, front.doors, drain)
         self.server = Server(config, self.certificate, self.beside, acceptor, drain)
 
@@ -259,26 +228,6 @@ async def _tell_last(line: Line, own: Alone) -> None:
     with contextlib.suppress(Unavailable):
         last = msgspec.to_builtins(await own.snapshot(), builtin_types=(bytes,))
         await line.ask("last", last)
-
-
-def _grpc_server(
-    models: Mapping[str, ServedModel],
-    serving: ServingSettings,
-    ready: Callable[[], Awaitable[None]],
-    tls: ssl.SSLContext | None,
-    *,
-    shared: bool,
-) -> GrpcServer | None:
-    if serving.grpc_port is None:
-        return None
-
-    def check(authorization: str | None) -> None:
-        if not is_loopback(serving.host):
-            allow_any(models, authorization)
-
-    return make_grpc_server(
-        models, serving.host, serving.grpc_port, check=check, ready=ready, shared=shared, tls=tls
-    )
 
 
 async def _tell_when_ready(models: Mapping[str, ServedModel]) -> None:

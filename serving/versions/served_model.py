@@ -20,6 +20,7 @@ from serving.requests.problem import Refused
 from serving.rules.circuit import Phase
 from serving.rules.memory import Memory
 from serving.rules.routing import Role
+from serving.tracing.tracing import Tracing
 from serving.versions.default_answer import DEFAULT, DefaultAnswer
 from serving.versions.journal import unknown_names
 from serving.versions.version import Assembly, Version
@@ -40,6 +41,7 @@ class ServedModel:
         journal: JournalWriter,
         measuring: Measuring,
         now_us: Callable[[], int],
+        tracing: Tracing | None = None,
     ) -> None:
         self.name = settings.model.name
         self.settings = settings
@@ -58,7 +60,7 @@ class ServedModel:
         self.problem: str | None = None  # why the rollout's version does not serve
         self.trial_problem: str | None = None
         self._assembly = Assembly(
-            settings, journal, measuring, self.memory, now_us, self._find_plain
+            settings, journal, measuring, self.memory, now_us, self._find_plain, tracing
         )
         self._closing: set[asyncio.Task[None]] = set()
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 from homeostat.journal.writer import JournalWriter
 from homeostat.model_runtime.contract import LoadedModel
@@ -22,6 +23,8 @@ from serving.requests.parsing import RowReader
 from serving.rules.circuit import Limits, Phase
 from serving.rules.health import Health
 from serving.rules.memory import Memory
+from serving.tracing.batches import Followed, TracedAnswering, TracedBatcher
+from serving.tracing.tracing import Tracing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +60,7 @@ class Assembly:
         memory: Memory | None,
         now_us: Callable[[], int],
         changed: Callable[[], None],
+        tracing: Tracing | None = None,
     ) -> None:
         """`changed`: called when a version's breaker opens or closes."""
         self._settings = settings
@@ -65,6 +69,7 @@ class Assembly:
         self._memory = memory
         self._now_us = now_us
         self._changed = changed
+        self._tracing = tracing
 
     def version(self, ref: VersionRef, model: LoadedModel, load_seconds: float) -> Version:
         """Called on the event loop."""
@@ -72,7 +77,10 @@ class Assembly:
         pace, health = Pace(), self._health(ref.version, loop)
         # fsync would hold up the event loop
         blocking = model.blocking or journal.durability == "sync"
-        answering = self._answering(model, pace, blocking=blocking)
+        followed = None
+        if self._tracing is not None:
+            followed = Followed(self._tracing, self._settings.model.name, ref.version)
+        answering = self._answering(model, pace, followed, blocking=blocking)
         patience = journal.block_for.total_seconds()
         return Version(
             ref=ref,
@@ -81,20 +89,23 @@ class Assembly:
             v2=InferReader(model.spec),
             images=ImageReader(model.spec),
             batcher=self._batcher(
-                answering, pace, health, loop, blocking=blocking, patience=patience
+                answering, pace, health, followed, loop, blocking=blocking, patience=patience
             ),
-            # a shadow's rows wait for no room in the log
-            mirror=self._batcher(answering, pace, health, loop, blocking=blocking, patience=0.0),
+            # a shadow's rows wait for no room in the log, and nobody traces them
+            mirror=self._batcher(
+                answering, pace, health, None, loop, blocking=blocking, patience=0.0
+            ),
             health=health,
             load_seconds=load_seconds,
             since=datetime.fromtimestamp(self._now_us() / 1e6, UTC),
         )
 
     def _answering(
-        self, model: LoadedModel, pace: Pace, *, blocking: bool
+        self, model: LoadedModel, pace: Pace, followed: Followed | None, *, blocking: bool
     ) -> Answering | Recalling:
         serving, version = self._settings.serving, model.spec.version
-        answering = Answering(
+        make = Answering if followed is None else partial(TracedAnswering, followed=followed)
+        answering = make(
             model,
             self._journal,
             self._measuring,
@@ -114,13 +125,15 @@ class Assembly:
         answering: Answering | Recalling,
         pace: Pace,
         health: Health,
+        followed: Followed | None,
         loop: asyncio.AbstractEventLoop,
         *,
         blocking: bool,
         patience: float,
     ) -> Batcher:
         serving = self._settings.serving
-        return Batcher(
+        make = Batcher if followed is None else partial(TracedBatcher, followed=followed)
+        return make(
             answering.answer,
             pace,
             blocking=blocking,

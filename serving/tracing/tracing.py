@@ -1,0 +1,71 @@
+"""Which requests are traced, and which one is being looked at."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from serving.requests.problem import problem_of
+from serving.tracing.trace import Trace
+from serving.tracing.traceparent import parent_of
+
+
+class Tracing:
+    """Of one process. `share`: of the requests whose callers do not say; `chance` gives numbers
+    from 0 to 1; `put` takes what is traced to its end, and may not wait."""
+
+    def __init__(
+        self,
+        share: float,
+        put: Callable[[Trace], None],
+        now_ns: Callable[[], int],
+        chance: Callable[[], float],
+    ) -> None:
+        self.now_ns = now_ns
+        self._share = share
+        self._put = put
+        self._chance = chance
+        self._current: ContextVar[Trace | None] = ContextVar("trace", default=None)
+
+    def begin(
+        self, name: str, attributes: Mapping[str, str], traceparent: bytes | None
+    ) -> Trace | None:
+        """None: this request is not traced."""
+        parent = parent_of(traceparent)
+        wanted = self._chance() < self._share if parent is None else parent.sampled
+        return Trace(name, parent, attributes, self.now_ns()) if wanted else None
+
+    @property
+    def current(self) -> Trace | None:
+        """Of the request that is being read, or whatever follows from that on the event loop."""
+        return self._current.get()
+
+    @contextmanager
+    def looking_at(self, trace: Trace) -> Iterator[None]:
+        """Its end with an error where one is raised."""
+        token = self._current.set(trace)
+        try:
+            yield
+        except Exception as error:
+            self.end(trace, error)
+            raise
+        finally:
+            self._current.reset(token)
+
+    def end_with(self, trace: Trace, answer: asyncio.Future[Any]) -> None:
+        """Once the answer is there."""
+
+        def done(found: asyncio.Future[Any]) -> None:
+            self.end(trace, None if found.cancelled() else found.exception())
+
+        answer.add_done_callback(done)
+
+    def end(self, trace: Trace, error: BaseException | None = None) -> None:
+        trace.ended = self.now_ns()
+        if error is not None:
+            problem = problem_of(error)
+            trace.error, trace.failed = problem.kind, problem.status >= 500
+        self._put(trace)
