@@ -24,6 +24,7 @@ from torch.utils import _pytree as pytree
 from homeostat.errors import ModelError
 from homeostat.model_runtime.gpu import moved
 from homeostat.model_runtime.output_names import OUTPUT_NAMES
+from homeostat.model_runtime.packed_convolutions import pack_convolutions
 from homeostat.model_runtime.small_network import SmallNetwork, small_network
 
 
@@ -62,16 +63,33 @@ def _opened(
     output = _main_output(positions, named, where)
     small = small_network(flat) if sample.device.type == "cpu" else None
     if embedding is None or named is not None:
-        return Program(flat.forward, output, named, small)
+        return Program(_fastest(exported, flat, sample), output, named, small)
     module, seen = _hooked(exported, embedding, sample, where)
     count = len(pytree.tree_leaves(positions))
     if _add_output(flat, embedding):
         found = flat.forward(sample)[count]
         if found.shape == seen.shape and torch.equal(found, seen):
             small = small_network(flat) if sample.device.type == "cpu" else None
-            return Program(flat.forward, output, count, small)
-        flat = _flat_module(exported)
+            run = _fastest(exported, flat, sample, lambda other: _add_output(other, embedding))
+            return Program(run, output, count, small)
     return Program(_interpreted(module, embedding), output, count)
+
+
+def _fastest(
+    exported: ExportedProgram,
+    flat: GraphModule,
+    sample: torch.Tensor,
+    change: Callable[[GraphModule], object] = lambda _: None,
+) -> Callable[[torch.Tensor], Sequence[Any]]:
+    """The flat network, which had been changed so; or another one with packed convolutions."""
+    if sample.device.type != "cpu" or sample.dtype is not torch.float32:
+        return flat.forward
+    other = _flat_module(exported)
+    change(other)
+    try:
+        return other.forward if pack_convolutions(other, sample) else flat.forward
+    except (RuntimeError, AttributeError, NotImplementedError):  # this torch cannot do it
+        return flat.forward
 
 
 def _check_inputs(exported: ExportedProgram, where: str) -> None:
