@@ -9,6 +9,7 @@ import uuid
 import numpy as np
 
 LONGEST_ID = 128  # characters of a caller's own id
+_DRAWN = 4096  # ids whose random part is drawn at once
 _MANY = 24  # from here on, making ids all at once takes less time
 _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 # Characters as NumPy has them in texts, four bytes each; two hexadecimal digits a byte, as one.
@@ -42,6 +43,26 @@ def uuid7_batch(count: int) -> list[str]:
     ]
 
 
+class Identifiers:
+    """Makes what uuid7_batch does in a third of the time: what is random about the next ids is
+    drawn beforehand, many at once. Thread-safe; of no use in a child that was forked from here."""
+
+    def __init__(self) -> None:
+        self._rests: list[str] = []
+
+    def make(self, count: int) -> list[str]:
+        head = f"{time.time_ns() // 1_000_000 & 0xFFFF_FFFF_FFFF:012x}"
+        head, take = f"{head[:8]}-{head[8:]}-7", self._rests.pop
+        try:
+            return [head + take() for _ in range(count)]
+        except IndexError:
+            drawn = _all_at_once("", os.urandom(10 * _DRAWN), _DRAWN)
+            if count > len(drawn):
+                return uuid7_batch(count)
+            self._rests = drawn
+            return self.make(count)
+
+
 def uuid7_series(count: int, milliseconds: int, random: bytes) -> list[str]:
     """Ids of one moment, the same from the same `random`: ten bytes an id."""
     head = f"{milliseconds & 0xFFFF_FFFF_FFFF:012x}"
@@ -55,10 +76,11 @@ def _all_at_once(head: str, random: bytes, count: int) -> list[str]:
     first = f"{head}000-8000-000000000000".encode("utf-32-le")
     texts = np.empty((count, len(first) // 4), np.uint32)
     texts[:] = np.frombuffer(first, np.uint32)
-    texts[:, 15:18] = digits[:, :3]
-    texts[:, 19] = _VARIANTS[noise[:, 9] & 3]
-    texts[:, 20:23] = digits[:, 3:6]
-    texts[:, 24:] = digits[:, 6:]
+    rest = texts[:, len(head) :]
+    rest[:, :3] = digits[:, :3]
+    rest[:, 4] = _VARIANTS[noise[:, 9] & 3]
+    rest[:, 5:8] = digits[:, 3:6]
+    rest[:, 9:] = digits[:, 6:]
     made: list[str] = texts.view(f"U{texts.shape[1]}").ravel().tolist()
     return made
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import uuid
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
@@ -12,10 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homeostat.identifiers import milliseconds_of, uuid7, uuid7_batch
+from homeostat.identifiers import Identifiers, milliseconds_of, uuid7, uuid7_batch
 from homeostat.labels import canonical
 
 NANOSECONDS = st.integers(0, 2**48 * 10**6 - 1)  # until the year 10889
+IDS = Identifiers()
 NOISE = st.binary(min_size=8, max_size=8)
 
 
@@ -43,21 +45,29 @@ def test_ids_made_one_after_the_other_are_in_order() -> None:
     assert sum(one > other for one, other in pairwise(made)) <= 2  # the clock's own steps
 
 
-@pytest.mark.parametrize("count", [1, 2, 23, 24, 1000])
-def test_a_batch_of_ids_is_of_one_moment(count: int) -> None:
+@pytest.mark.parametrize("make", [uuid7_batch, Identifiers().make])
+@pytest.mark.parametrize("count", [1, 2, 23, 24, 1000, 4095, 5000])
+def test_a_batch_of_ids_is_of_one_moment(make: Callable[[int], list[str]], count: int) -> None:
     """Well formed and all different, however many they are."""
-    made = uuid7_batch(count)
+    made = make(count)
     assert len(set(made)) == count
     assert {uuid.UUID(text).version for text in made} == {7}
     assert {uuid.UUID(text).variant for text in made} == {uuid.RFC_4122}
     assert all(str(uuid.UUID(text)) == text for text in made)
     assert len({milliseconds_of(text) for text in made}) == 1
-    assert uuid7_batch(0) == []
+    assert make(0) == []
 
 
-def test_all_the_noise_of_a_large_batch_is_in_its_ids() -> None:
+def test_no_random_part_is_given_twice() -> None:
+    """Over many batches of uneven sizes."""
+    made = [each for count in range(1, 200) for each in IDS.make(count)]
+    assert len({each[15:] for each in made}) == len(made)
+
+
+@pytest.mark.parametrize("make", [uuid7_batch, IDS.make])
+def test_all_the_noise_of_a_large_batch_is_in_its_ids(make: Callable[[int], list[str]]) -> None:
     """Every digit that is free takes every value."""
-    made = uuid7_batch(2000)
+    made = make(2000)
     free = [place for place in range(15, 36) if place not in (18, 19, 23)]
     assert all(len({text[place] for text in made}) == 16 for place in free)
     assert {text[19] for text in made} == set("89ab")

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 
 from homeostat.errors import HomeostatError, InputError, JournalUnavailable, ModelError
+from homeostat.identifiers import Identifiers
 from homeostat.journal.encoding.batch import PredictionBatch
 from homeostat.model_runtime.contract import Batch, LoadedModel, Outputs
 from homeostat.records import FeatureKind
@@ -81,6 +82,7 @@ class Answering:
         self._must_log = must_log
         self._max_batch_rows = max_batch_rows
         self._now_us = now_us
+        self._new_ids = Identifiers().make
         self._names = model.spec.names
         self._tensor = model.spec.tensor_shape is not None
         self._categories = frozenset(
@@ -136,7 +138,7 @@ class Answering:
                 outputs = self._predict(rows)
             check_finite(outputs)
             seconds = time.perf_counter() - started
-        ids = ids_of(requests, rows.count)
+        ids = ids_of(requests, rows.count, self._new_ids)
         if logged:
             self._log(rows, ids, outputs, seconds, wait)
         else:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from homeostat.identifiers import uuid7_batch
 from homeostat.model_runtime.contract import Batch
 from serving.requests.parsing import Rows
 
 
 def join(requests: Sequence[Rows]) -> Rows:
     """The rows of several requests of one version, one after the other."""
-    count = sum(request.count for request in requests)
+    count = sum([request.count for request in requests])
     first, keys = requests[0], _keys(requests)
     if first.matrix is not None:
         matrix = np.concatenate([request.matrix for request in requests])
@@ -33,19 +32,19 @@ def part_of(rows: Rows, start: int, end: int) -> Batch:
     return Batch(end - start, None, columns)
 
 
-def ids_of(requests: Sequence[Rows], count: int) -> list[str]:
+def ids_of(requests: Sequence[Rows], count: int, new: Callable[[int], list[str]]) -> list[str]:
     """The callers' own ids, new ones for the rest."""
-    if all(request.ids is None for request in requests):
-        return uuid7_batch(count)
+    if [request.ids for request in requests].count(None) == len(requests):
+        return new(count)
     ids: list[str] = []
     for request in requests:
-        ids += request.ids if request.ids is not None else uuid7_batch(request.count)
+        ids += request.ids if request.ids is not None else new(request.count)
     return ids
 
 
 def _keys(requests: Sequence[Rows]) -> list[str | None] | None:
     """One a row where any request has keys; usually none has."""
-    if all(request.keys is None for request in requests):
+    if [request.keys for request in requests].count(None) == len(requests):
         return None
     keys: list[str | None] = []
     for request in requests:

@@ -94,7 +94,8 @@ class Measuring:
                 self._batch_rows.observe(rows)
             self._rows.add(version, rows)
             if self._by_class is not None:
-                for said, count in Tally(predictions).items():
+                counts = Tally(predictions) if rows > 1 else {predictions[0]: 1}
+                for said, count in counts.items():
                     self._count(self._by_class, str(said), count)
 
     def _count(self, by_class: Totals, name: str, count: int) -> None:

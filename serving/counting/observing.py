@@ -7,6 +7,7 @@ by one, NumPy's calls would cost as much as the model.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -221,22 +222,30 @@ class Inputs:
     def _sum(self) -> None:
         values = np.concatenate([self._matrix(each) for each in self._waiting])
         self._waiting, self._rows, self._bytes = [], 0, 0
-        known = np.isfinite(values)
-        whole = bool(known.all())
-        if not whole:
-            values = np.where(known, values, 0.0)
         if self._near is None:
-            self._near = values.sum(axis=0) / np.maximum(known.sum(axis=0), 1)
-        apart = values - self._near
-        if not whole:
+            self._near = _mean_of_known(values)
+        apart = np.subtract(values, self._near, dtype=np.float64)
+        count: Any = len(apart)
+        each = np.ones(count)  # the sum of rows as a product takes half the time
+        total, squares = each @ apart, np.einsum("ij,ij->j", apart, apart)
+        if not math.isfinite(float(total.sum())):
+            known = np.isfinite(apart)
             apart[~known] = 0.0
-        self._count += known.sum(axis=0)
-        self._total += apart.sum(axis=0)
-        self._squares += np.einsum("ij,ij->j", apart, apart)
+            count, total = known.sum(axis=0), each @ apart
+            squares = np.einsum("ij,ij->j", apart, apart)
+        self._count += count
+        self._total += total
+        self._squares += squares
 
-    def _matrix(self, each: Any) -> Array:
+    def _matrix(self, each: Any) -> NDArray[Any]:
         if isinstance(each, np.ndarray):
-            flat = each.reshape(len(each), -1)
-            return flat[:, self._places].astype(np.float64)
+            return each.reshape(len(each), -1)[:, self._places]
         columns = [np.array(each[name], np.float64) for name in self._names]
         return np.stack(columns, axis=1)
+
+
+def _mean_of_known(values: NDArray[Any]) -> Array:
+    known = np.isfinite(values)
+    whole = np.where(known, values, 0.0).sum(axis=0, dtype=np.float64)
+    found: Array = whole / np.maximum(known.sum(axis=0), 1)
+    return found
