@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from homeostat.errors import HomeostatError
 from homeostat.settings import Settings, load
+from serving.processes.last_moments import ignore_signals
 from serving.processes.logs import configure_logging
 
 if TYPE_CHECKING:
@@ -64,4 +65,6 @@ def _count(text: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:], os.environ))
+    status = main(sys.argv[1:], os.environ)
+    ignore_signals()
+    sys.exit(status)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -42,6 +43,13 @@ def workers_of(server: Server) -> list[psutil.Process]:
     """Oldest first."""
     children = psutil.Process(server.process.pid).children()
     return sorted(children, key=lambda child: (child.create_time(), child.pid))
+
+
+def lives(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def counted(server: Server, name: str, **labels: str) -> float:
@@ -250,6 +258,22 @@ def test_a_signal_at_the_start_ends_it_well(tmp_path: Path) -> None:
     with running(settings.project, environ=TWO, wait=False) as server:
         server.wait_for(lambda: len(workers_of(server)) == 2)
         assert server.stop() == 0
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_signals_after_the_work_change_nothing(tmp_path: Path, workers: str) -> None:
+    """Python takes a while to take itself down: signals that come then leave the end orderly."""
+    settings = project_at(tmp_path)
+    with running(settings.project, environ={"HOMEOSTAT_SERVING_WORKERS": workers}) as server:
+        processes = workers_of(server) or [psutil.Process(server.process.pid)]
+        server.process.send_signal(signal.SIGTERM)
+        while processes := [process for process in processes if lives(process)]:
+            if server.log.read_text().count("in the journal") == int(workers):
+                for process in processes:
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        process.send_signal(signal.SIGTERM)
+            time.sleep(0.001)
+        assert server.process.wait(60) == 0, server.log.read_text()
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

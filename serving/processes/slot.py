@@ -116,7 +116,10 @@ class Slot:
         early = not self.was_ready  # it may not listen to signals yet
         self._signal(signal.SIGTERM)
         await self._end_within(ended, within)
-        return process.returncode == 0 or (early and process.returncode == -signal.SIGTERM)
+        well = process.returncode == 0 or (early and process.returncode == -signal.SIGTERM)
+        if not well:
+            log.error("worker %d ended with status %s", self.number, process.returncode)
+        return well
 
     async def wait_until_ready(self) -> None:
         """Raises ProgramError where its process ends before."""

@@ -219,9 +219,10 @@ class Supervisor:
 
     async def _replace_all(self) -> None:
         while len(self._slots) > self._count:
-            slot = self._slots.pop()
-            slot.dropped = True
+            slot = self._slots[-1]
+            slot.dropped = slot.leaving = True
             await slot.leave(self._ending)
+            self._slots.pop()  # not before: whoever ends the server ends this one too
             await self._keeping.pop(slot.number)
         for slot in self._slots:
             if slot.line is None:  # it died and is being replaced anyway

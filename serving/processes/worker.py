@@ -16,6 +16,7 @@ from pathlib import Path
 
 from homeostat.errors import HomeostatError
 from homeostat.settings import Settings, load
+from serving.processes.last_moments import ignore_signals
 from serving.processes.logs import configure_logging
 from serving.processes.slot import Slot
 from serving.requests.limits import Buckets
@@ -55,6 +56,7 @@ def main(arguments: Sequence[str]) -> int:
     except HomeostatError as error:
         log.error("%s", error)
         return Slot.REFUSED
+    ignore_signals()
     return 0
 
 
