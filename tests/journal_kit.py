@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
+from deltalake import DeltaTable
 
 from homeostat.journal.delta.commits import commit
 from homeostat.journal.delta.tables import predictions, with_partitions
@@ -126,3 +129,10 @@ def weighted(folder: Path, ids: list[str], weights: list[float], seconds: float)
         }
     )
     commit(table, with_partitions(rows, table), app_id="by hand", version=version)
+
+
+def stored(folder: Path, table: str = "predictions") -> Counter[str]:
+    """How often each id is in the files of the table, read without our reader."""
+    files = DeltaTable(folder / "journal" / "digits" / table).file_uris()
+    rows = duckdb.sql(f"select prediction_id from read_parquet({files})").fetchall()
+    return Counter(row[0] for row in rows)

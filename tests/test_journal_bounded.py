@@ -12,7 +12,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import pytest
 from deltalake import DeltaTable
@@ -24,6 +23,7 @@ from journal_kit import (
     label,
     open_journal,
     open_writer,
+    stored,
     tensor_rows,
 )
 
@@ -130,12 +130,6 @@ def fill_with_labels(writer: JournalWriter) -> int:
         except JournalFull:
             return number
     raise AssertionError("a gigabyte of labels was taken")
-
-
-def stored(folder: Path, table: str = "predictions") -> Counter[str]:
-    files = DeltaTable(folder / "journal" / "digits" / table).file_uris()
-    rows = duckdb.sql(f"select prediction_id from read_parquet({files})").fetchall()
-    return Counter(row[0] for row in rows)
 
 
 def adds_up(writer: JournalWriter) -> bool:

@@ -10,14 +10,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from datetime import timedelta
 from pathlib import Path
 
-import duckdb
 import pytest
 from deltalake import DeltaTable
-from journal_kit import label, open_writer, tensor_rows
+from journal_kit import label, open_writer, stored, tensor_rows
 
 from homeostat.journal.delta import table_log, tables
 from homeostat.journal.keeping import deletion
@@ -91,12 +89,6 @@ def acknowledged(printed: bytes, kind: str) -> dict[str, float]:
     whole = printed.decode().rpartition("\n")[0].splitlines()
     fields = [line.split() for line in whole if line.startswith(kind)]
     return {name: float(moment) for _, name, moment in fields}
-
-
-def stored(folder: Path, table: str = "predictions") -> Counter[str]:
-    files = DeltaTable(folder / "journal" / "digits" / table).file_uris()
-    rows = duckdb.sql(f"select prediction_id from read_parquet({files})").fetchall()
-    return Counter(row[0] for row in rows)
 
 
 @pytest.mark.parametrize("durability", ["async", "spool", "sync"])

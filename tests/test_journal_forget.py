@@ -20,9 +20,9 @@ from journal_kit import (
     label,
     open_journal,
     open_writer,
+    stored,
     tensor_rows,
 )
-from test_journal_crash import stored
 
 from homeostat.errors import JournalUnavailable
 from homeostat.journal.delta.tables import tables_of

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from crash_kit import acknowledged, child, until_killed
 from deltalake import DeltaTable
 from journal_kit import (
     EVER,
@@ -24,9 +25,9 @@ from journal_kit import (
     label,
     open_journal,
     open_writer,
+    stored,
     tensor_rows,
 )
-from test_journal_crash import acknowledged, child, stored, until_killed
 
 from homeostat.errors import Conflict, JournalUnavailable
 from homeostat.journal.delta import tables
