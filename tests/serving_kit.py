@@ -16,6 +16,7 @@ from pathlib import Path
 
 import httpx
 import torch
+from onnx import TensorProto, helper, numpy_helper
 
 from homeostat.jobs import write_atomically
 from homeostat.records import Feature, ModelSpec, Rollout, Task, Trial, VersionRef, to_json
@@ -64,23 +65,36 @@ def make_project(folder: Path, text: str = "", *, model: str = MODEL) -> Setting
 
 
 def add_version(
-    settings: Settings, version: int, *, network: torch.nn.Module | None = None
+    settings: Settings,
+    version: int,
+    *,
+    network: torch.nn.Module | None = None,
+    runtime: str = "torch",
 ) -> VersionRef:
-    """Put an exported network into the project's cache, as the registry's helper would."""
+    """Put an exported network into the project's cache, as the registry's helper would.
+
+    As "onnx" it answers the same, and a process that loads it starts in a third of the time: for
+    tests of what goes on around a model.
+    """
     name = settings.model.name
     entry = entry_path(settings.cache_path, name, str(version))
-    path = model_folder(entry) / "data" / "model.pt2"
-    path.parent.mkdir(parents=True)
-    program = torch.export.export(
-        (network or Network(version)).eval(),
-        (torch.zeros(3, 2, 2),),
-        dynamic_shapes=({0: torch.export.Dim("rows")},),
-    )
-    torch.export.save(program, path)
+    if runtime == "torch":
+        path = model_folder(entry) / "data" / "model.pt2"
+        path.parent.mkdir(parents=True)
+        program = torch.export.export(
+            (network or Network(version)).eval(),
+            (torch.zeros(3, 2, 2),),
+            dynamic_shapes=({0: torch.export.Dim("rows")},),
+        )
+        torch.export.save(program, path)
+    else:
+        model_folder(entry).mkdir(parents=True)
+        path = model_folder(entry) / "model.onnx"
+        path.write_bytes(_as_onnx(Network(version)))
     spec = ModelSpec(
         model=name,
         version=str(version),
-        runtime="torch",
+        runtime=runtime,
         task=Task.CLASSIFICATION,
         features=tuple(Feature(name=feature) for feature in FEATURES),
         tensor_shape=(2, 2),
@@ -88,6 +102,23 @@ def add_version(
     )
     (entry / SPEC_FILE).write_bytes(to_json(spec))
     return VersionRef(version=str(version), digest=digest_of(spec))
+
+
+def _as_onnx(network: Network) -> bytes:
+    """Its layers, node by node."""
+    nodes = [
+        helper.make_node("Flatten", ["rows"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "encoder.weight", "encoder.bias"], ["first"], transB=1),
+        helper.make_node("Relu", ["first"], ["embedding"]),
+        helper.make_node("Gemm", ["embedding", "head.weight", "head.bias"], ["logits"], transB=1),
+    ]
+    given = helper.make_tensor_value_info("rows", TensorProto.FLOAT, ["n", 2, 2])
+    found = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", len(CLASSES)])
+    weights = network.state_dict().items()
+    tensors = [numpy_helper.from_array(each.numpy(), name) for name, each in weights]
+    graph = helper.make_graph(nodes, "network", [given], [found], tensors)
+    opset = [helper.make_opsetid("", 17)]
+    return helper.make_model(graph, opset_imports=opset, ir_version=10).SerializeToString()
 
 
 def publish(

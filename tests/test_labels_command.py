@@ -91,7 +91,7 @@ def test_a_log_without_labels_says_so(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     settings = serving_kit.make_project(tmp_path_factory.mktemp("feedback") / "project")
-    serving_kit.publish(settings, serving_kit.add_version(settings, 1), epoch=1)
+    serving_kit.publish(settings, serving_kit.add_version(settings, 1, runtime="onnx"), epoch=1)
     return settings
 
 

@@ -225,7 +225,7 @@ def test_a_client_that_does_not_read_fills_no_memory(server: Server) -> None:
 def test_a_wrong_key_is_refused_and_the_connection_stays(tmp_path: Path) -> None:
     """The body is read and dropped, so that the next request on the connection can be right."""
     project = make_project(tmp_path / "project")
-    publish(project, add_version(project, 1), epoch=1)
+    publish(project, add_version(project, 1, runtime="onnx"), epoch=1)
     token, key = new_key("app", frozenset([Scope.PREDICT]))
     add_key(project.keys_path, key)
     with running(project.project) as server, Caller(server) as connection:

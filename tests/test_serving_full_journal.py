@@ -46,7 +46,7 @@ def projects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Settings]:
     made = {}
     for name, journal in PROJECTS.items():
         made[name] = make_project(folder / name, SMALL.format(journal=journal), model=name)
-        publish(made[name], add_version(made[name], 1), epoch=1)
+        publish(made[name], add_version(made[name], 1, runtime="onnx"), epoch=1)
     return made
 
 

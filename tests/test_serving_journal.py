@@ -35,7 +35,7 @@ def projects(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, Settin
     plain = make_project(folder / "plain")
     hashed = make_project(folder / "hashed", HASHED, model="hashed")
     for project in (plain, hashed):
-        publish(project, add_version(project, 1), epoch=1)
+        publish(project, add_version(project, 1, runtime="onnx"), epoch=1)
     return plain, hashed
 
 
@@ -74,7 +74,7 @@ def test_version_whose_rows_fit_no_table_is_told_at_the_start(tmp_path: Path) ->
     """The settings, or the log, changed since it passed its gate: it answers, and the server's log
     says which columns do not fit and what to do."""
     project = make_project(tmp_path)
-    publish(project, add_version(project, 1), epoch=1)
+    publish(project, add_version(project, 1, runtime="onnx"), epoch=1)
     table = predictions(project.journal_path, MODEL, Task.REGRESSION)  # answers that are numbers
     commit(table, table.schema.empty_table(), app_id="earlier", version=1)
     with running(project.project) as server:
@@ -90,7 +90,7 @@ def test_rows_add_up_over_a_restart(tmp_path: Path) -> None:
     """On /metrics: what a killed server left in its spool is counted by the next one, with what
     that one takes and what it samples out."""
     project = make_project(tmp_path, '[journal]\ncommit_every = "1h"\nsample = 0.5\n')
-    publish(project, add_version(project, 1), epoch=1)
+    publish(project, add_version(project, 1, runtime="onnx"), epoch=1)
     with running(project.project) as server:
         server.predict([ROW] * 20, ids=[f"first-{row}" for row in range(20)])
         at = rows_told(server)
@@ -159,7 +159,7 @@ def test_a_hashed_key_is_told_to_nobody(
 def test_a_redacted_key_is_not_logged_and_a_misspelt_name_is_told(tmp_path: Path) -> None:
     """Once, in the server's log, with the setting: whoever misspells a name logs in the clear."""
     project = make_project(tmp_path, '[journal]\nredact = ["key", "widht", "height"]\n')
-    publish(project, add_version(project, 1), epoch=1)
+    publish(project, add_version(project, 1, runtime="onnx"), epoch=1)
     with running(project.project) as server, Client(server.url) as client:
         client.predict([ROW] * 2, ids=["a", "b"], keys=["ada", None])
         assert keys_of(server, project) == {"a": None, "b": None}
@@ -207,7 +207,7 @@ def test_the_tables_may_lie_in_an_object_store(
     with object_store() as store:
         url = f"s3://{BUCKET}/log"
         project = make_project(tmp_path / "project", f'[journal]\npath = "{url}"\n')
-        publish(project, add_version(project, 1), epoch=1)
+        publish(project, add_version(project, 1, runtime="onnx"), epoch=1)
         with running(project.project, environ=store.environ) as server:
             ids = server.predict([ROW, ROW]).json()["ids"]
             assert server.http.post(f"/models/{MODEL}/flush").json() == {"received": 2, "stored": 2}

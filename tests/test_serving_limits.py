@@ -117,7 +117,7 @@ def test_a_limit_is_read_back(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     settings = make_project(tmp_path_factory.mktemp("limits"))
-    publish(settings, add_version(settings, 1), epoch=1)
+    publish(settings, add_version(settings, 1, runtime="onnx"), epoch=1)
     return settings
 
 

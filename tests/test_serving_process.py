@@ -140,7 +140,7 @@ def test_the_process_imports_nothing_slow(server: Server) -> None:
 @pytest.fixture
 def project(tmp_path: Path) -> Settings:
     project = make_project(tmp_path / "project", '[journal]\ncommit_every = "1h"\n')
-    publish(project, add_version(project, 1), epoch=1)
+    publish(project, add_version(project, 1, runtime="onnx"), epoch=1)
     return project
 
 

@@ -75,7 +75,7 @@ def slow_server(
     project = make_project(
         folder / "project", JOURNAL.format(durability=durability, when_full=when_full)
     )
-    publish(project, add_version(project, 1), epoch=1)
+    publish(project, add_version(project, 1, runtime="onnx"), epoch=1)
     disk = Disk(folder / "slow-disk")
     environ = {"SLOW_DISK": str(disk.told), "PYTHONPATH": str(site)}
     with running(project.project, environ=environ) as server:
@@ -104,7 +104,7 @@ def test_labels_that_wait_for_a_disk_are_bounded_and_hold_up_nothing_else(tmp_pa
         with disk.slow("fsync"):
             sent = [post(server, pool, "/labels", labels(number)) for number in range(80)]
             server.wait_for(lambda: sum(each.done() for each in sent) >= 80 - 64)
-            publish(project, add_version(project, 2), epoch=2)
+            publish(project, add_version(project, 2, runtime="onnx"), epoch=2)
             server.wait_for_version(2)
             assert server.predict([ROW]).status_code == 200
         answers = [each.result() for each in sent]
@@ -162,7 +162,7 @@ def test_a_hung_disk_keeps_nobody_waiting_whose_rows_may_be_dropped(tmp_path: Pa
             assert {answer.status_code for answer in answers} == {200}
             assert all(len(answer.json()["ids"]) == 2 for answer in answers)
             assert queued(server) == 1
-            publish(project, add_version(project, 2), epoch=2)
+            publish(project, add_version(project, 2, runtime="onnx"), epoch=2)
             server.wait_for_version(2)
             assert not first.done()
         assert first.result().status_code == 200

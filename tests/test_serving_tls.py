@@ -52,7 +52,7 @@ def in_file(folder: Path) -> bytes:
 def settings(tmp_path: Path) -> Settings:
     make_certificate(tmp_path, "first")
     settings = make_project(tmp_path, TLS)
-    publish(settings, add_version(settings, 1), epoch=1)
+    publish(settings, add_version(settings, 1, runtime="onnx"), epoch=1)
     return settings
 
 

@@ -254,7 +254,7 @@ def test_calls_are_counted_like_every_other_request(server: Server, address: str
 def test_a_key_is_asked_for(tmp_path: Path) -> None:
     """In the metadata, as HTTP has it in a header; beyond loopback for reading as well."""
     project = make_project(tmp_path / "project", PROJECT)
-    publish(project, add_version(project, 1), epoch=1)
+    publish(project, add_version(project, 1, runtime="onnx"), epoch=1)
     tokens = {}
     for scope in (Scope.PREDICT, Scope.LABEL):
         tokens[scope], key = new_key(scope.value, frozenset({scope}))
@@ -289,7 +289,7 @@ def test_a_certificate_is_for_this_door_too(tmp_path: Path) -> None:
         "-addext subjectAltName=IP:127.0.0.1 -keyout key.pem -out certificate.pem -subj /CN=x"
     )
     subprocess.run(command.split(), cwd=tmp_path, check=True, capture_output=True)
-    publish(project, add_version(project, 1), epoch=1)
+    publish(project, add_version(project, 1, runtime="onnx"), epoch=1)
     with running(project.project, wait=False) as server:
         server.wait_for(lambda: "ready in" in server.log.read_text())
         address, file = address_of(project), str(tmp_path / "certificate.pem")
@@ -328,7 +328,7 @@ def test_a_port_that_is_taken_is_told(server: Server, address: str, tmp_path: Pa
 def test_open_calls_are_answered_before_the_end(tmp_path: Path) -> None:
     """SIGTERM under load: a call is answered, or it never began; the server exits with 0."""
     project = make_project(tmp_path / "project", PROJECT)
-    publish(project, add_version(project, 1), epoch=1)
+    publish(project, add_version(project, 1, runtime="onnx"), epoch=1)
     failures: list[grpc.RpcError] = []
     answered = threading.Semaphore(0)
     with running(project.project) as server:

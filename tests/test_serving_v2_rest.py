@@ -291,7 +291,7 @@ def test_damaged_requests_harm_nobody_else(server: Server) -> None:
 def test_a_key_is_asked_for(tmp_path: Path) -> None:
     """The same keys as for every other door."""
     project = make_project(tmp_path / "project")
-    publish(project, add_version(project, 1), epoch=1)
+    publish(project, add_version(project, 1, runtime="onnx"), epoch=1)
     token, key = new_key("caller", frozenset({Scope.PREDICT}))
     add_key(project.keys_path, key)
     with running(project.project) as server:

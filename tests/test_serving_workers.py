@@ -33,9 +33,9 @@ ROW = [1.0, 2.0, 3.0, 4.0]
 TWO = {"HOMEOSTAT_SERVING_WORKERS": "2"}
 
 
-def project_at(folder: Path, text: str = "") -> Settings:
+def project_at(folder: Path, text: str = "", *, runtime: str = "onnx") -> Settings:
     settings = make_project(folder, text)
-    publish(settings, add_version(settings, 1), epoch=1)
+    publish(settings, add_version(settings, 1, runtime=runtime), epoch=1)
     return settings
 
 
@@ -121,7 +121,8 @@ class Load:
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    return project_at(tmp_path_factory.mktemp("workers"), '[journal]\ncommit_every = "1h"\n')
+    folder = tmp_path_factory.mktemp("workers")
+    return project_at(folder, '[journal]\ncommit_every = "1h"\n', runtime="torch")
 
 
 @pytest.fixture(scope="module")
@@ -224,6 +225,24 @@ def test_a_reload_fails_no_request(tmp_path: Path) -> None:
     assert set(short.answered + long.answered) <= set(logged(settings))
 
 
+def test_a_reload_may_change_how_many_there_are(tmp_path: Path) -> None:
+    """Fewer, then more; each time all that are to be there are ready."""
+    settings = project_at(tmp_path, "[serving]\nworkers = 3\n")
+    file = tmp_path / "homeostat.toml"
+    with running(settings.project) as server:
+        for turn, count in enumerate((1, 2), 1):
+            file.write_text(file.read_text().rpartition("=")[0] + f"= {count}\n")
+            server.process.send_signal(signal.SIGHUP)
+            server.wait_for(
+                lambda turn=turn: server.log.read_text().count(".supervisor: reloaded") == turn
+            )
+            assert len(workers_of(server)) == count
+            with httpx.Client(base_url=server.url) as http:  # the one that was kept is gone
+                assert f"\nhomeostat_workers_ready {count}.0" in http.get("/metrics").text
+                assert http.get("/health/ready").status_code == 200
+        assert server.stop() == 0
+
+
 def test_no_worker_outlives_the_supervisor(tmp_path: Path) -> None:
     """However it ends; and the port is free for the next one."""
     settings = project_at(tmp_path)
@@ -263,7 +282,7 @@ def test_a_signal_at_the_start_ends_it_well(tmp_path: Path) -> None:
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_signals_after_the_work_change_nothing(tmp_path: Path, workers: str) -> None:
     """Python takes a while to take itself down: signals that come then leave the end orderly."""
-    settings = project_at(tmp_path)
+    settings = project_at(tmp_path, runtime="torch")  # it takes the longest
     with running(settings.project, environ={"HOMEOSTAT_SERVING_WORKERS": workers}) as server:
         processes = workers_of(server) or [psutil.Process(server.process.pid)]
         server.process.send_signal(signal.SIGTERM)
