@@ -32,9 +32,11 @@ class Scored:
     bad: list[dict[str, str]]
 
 
-def shapes_project(folder: Path, text: str = "", *, champion: int | None = 1) -> Settings:
+def shapes_project(
+    folder: Path, text: str = "", *, champion: int | None = 1, runtime: str = "torch"
+) -> Settings:
     settings = make_project(folder, text)
-    refs = {number: add_version(settings, number) for number in (1, 2)}
+    refs = {number: add_version(settings, number, runtime=runtime) for number in (1, 2)}
     if champion is not None:
         publish(settings, refs[champion], epoch=1)
     return settings

@@ -311,11 +311,10 @@ def test_categories_and_whole_numbers(columns: Settings, tmp_path: Path) -> None
 def test_in_several_processes(shapes: Settings, tmp_path: Path) -> None:
     """Two processes write what one does, in the same order."""
     rows = frame(250_000)
-    pq.write_table(rows, tmp_path / "in.parquet", row_group_size=60_000)
-    for workers in ("1", "2"):
-        done = score_process(
-            shapes, tmp_path / "in.parquet", tmp_path / workers, "--workers", workers
-        )
+    source = tmp_path / "in.parquet"
+    pq.write_table(rows, source, row_group_size=60_000)
+    for workers, how in (("1", score), ("2", score_process)):
+        done = how(shapes, source, tmp_path / workers, "--workers", workers)
         assert done.status == 0, done.error
     one, two = (
         pa.concat_tables(

@@ -31,7 +31,7 @@ SECTION = '\n[[score]]\nname = "all"\ninput = "rows.parquet"\noutput = "out"\nev
 def context(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Context]:
     """Of one section; a test may add lines to it."""
     more = getattr(request, "param", "")
-    settings = shapes_project(tmp_path / "project", SECTION + more)
+    settings = shapes_project(tmp_path / "project", SECTION + more, runtime="onnx")
     made = replace(open_context(settings, os.environ, preload=False), clock=lambda: START)
     yield made
     made.executor.close()
