@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+import httpx
 import msgspec
 import numpy as np
 import pandas as pd
@@ -65,8 +66,8 @@ ui = false
 [console]
 port = 0
 [monitor]
-every = "2s"
-window = "10s"
+every = "{every}"
+window = "{window}"
 min_rows = 300
 min_labels = 150
 false_alarms = "1 per d"
@@ -90,13 +91,18 @@ def rows(seed: int) -> pd.DataFrame:
     return frame.sample(frac=1, random_state=seed).reset_index(drop=True)
 
 
-def make_project(folder: Path, *, mode: str = "act", more: str = "") -> Path:
+def make_project(folder: Path, *, mode: str = "act", checks: bool = True, more: str = "") -> Path:
+    """Without checks every few seconds, a loop imports less at its start and leaves a core to what
+    is tested."""
     (folder / "data").mkdir(parents=True)
     frame = rows(0)
     frame[:300].to_parquet(folder / "data" / "train.parquet", index=False)
     frame[300:450].to_parquet(folder / "data" / "test.parquet", index=False)
     (folder / "train.py").write_text(TRAINING)
-    (folder / "homeostat.toml").write_text(SETTINGS.format(mode=mode, more=more))
+    every, window = ("5s", "10s") if checks else ("10m", "10m")
+    (folder / "homeostat.toml").write_text(
+        SETTINGS.format(mode=mode, every=every, window=window, more=more)
+    )
     return folder
 
 
@@ -161,6 +167,18 @@ def status(project: Path) -> Status:
     done = homeostat(project, "status", "--json", "--limit", "100")
     assert done.returncode == 0, done.stderr
     return msgspec.json.decode(done.stdout, type=Status)
+
+
+def glance(project: Path) -> Status:
+    """As the status page tells it, newest 20 of each kind: to look often starts no process."""
+    url = address(project, "console")
+    try:
+        if url is not None:
+            answer = httpx.get(f"{url}/api/status", timeout=60).raise_for_status()
+            return msgspec.json.decode(answer.content, type=Status)
+    except httpx.TransportError:  # it is not there yet, or no more
+        pass
+    return status(project)
 
 
 def until(what: str, ask: Callable[[], T | None], seconds: float = 120) -> T:
