@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from urllib.parse import SplitResult, urlsplit
 
 from homeostat.errors import SettingsError
-from homeostat.settings import FILE_NAME, AlertSettings, Settings
+from homeostat.settings import FILE_NAME, Settings
+from homeostat.settings_of_the_loop import AlertSettings
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - what a secret begins with
 SECRET_BYTES = range(24, 65)

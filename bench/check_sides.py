@@ -20,7 +20,7 @@ Work = Callable[[pd.DataFrame, pd.DataFrame], Mapping[str, float]]
 def ours(most: int | None) -> Work:
     """Scores and verdict without a report, on at most so many rows a side (None: as shipped)."""
     from homeostat.columns import PREDICTION
-    from homeostat.settings import MonitorSettings
+    from homeostat.settings_of_the_loop import MonitorSettings
     from monitor.notebook import check
 
     settings = MonitorSettings() if most is None else MonitorSettings(report_rows=most)

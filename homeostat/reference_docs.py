@@ -15,8 +15,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
-from homeostat.metrics import METRICS, Metric
-from homeostat.settings import AlertSettings, Settings
+from homeostat.metric import Metric
+from homeostat.metrics import METRICS
+from homeostat.settings import Settings
+from homeostat.settings_of_the_loop import AlertSettings
 from homeostat.settings_reader import PREFIX, bare, doc, hints
 from homeostat.words import Rate, Size, format_duration, format_size
 

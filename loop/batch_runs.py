@@ -21,7 +21,7 @@ from homeostat.jobs import write_atomically
 from homeostat.records import from_json, to_json
 from homeostat.scoring.job import Places
 from homeostat.scoring.ledger import Finished
-from homeostat.settings import ScoreSettings
+from homeostat.settings_of_the_loop import ScoreSettings
 from homeostat.state import events
 from loop.context import Context
 

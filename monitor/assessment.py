@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from homeostat import columns
 from homeostat.records import ErrorComparison, Feature, Score, Task, Verdict, Window
-from homeostat.settings import MonitorSettings
+from homeostat.settings_of_the_loop import MonitorSettings
 from monitor import concept, data_bugs, frames
 from monitor.scores import scores
 from monitor.verdict import Evidence, Limits, judge, moved

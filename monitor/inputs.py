@@ -17,7 +17,7 @@ from homeostat import columns
 from homeostat.journal.encoding.descriptors import DESCRIPTORS, describe
 from homeostat.journal.reader import Journal
 from homeostat.records import Feature, FeatureKind, ModelSpec, Window
-from homeostat.settings import JournalSettings
+from homeostat.settings_of_serving import JournalSettings
 from monitor import frames
 
 DESCRIBED = tuple(Feature(name=f"inputs_{name}") for name in DESCRIPTORS)

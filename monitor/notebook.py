@@ -11,7 +11,7 @@ import pandas as pd
 from homeostat import columns
 from homeostat.errors import InputError
 from homeostat.records import Feature, FeatureKind, Task, Verdict, Window
-from homeostat.settings import MonitorSettings
+from homeostat.settings_of_the_loop import MonitorSettings
 from monitor import frames
 from monitor.assessment import Subject, assess
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from homeostat.records import GateOutcome, GateReport, Task, VerdictKind
-from homeostat.settings import GateSettings
+from homeostat.settings_of_the_loop import GateSettings
 from retrain import gate_lines as lines
 from retrain import side_checks
 from retrain.gate_lines import FAIL, PASS, TOO_FEW, Line, Side, side_of

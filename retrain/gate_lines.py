@@ -8,7 +8,7 @@ import numpy as np
 from scipy import stats
 
 from homeostat.records import GateCheck, GateOutcome, Task
-from homeostat.settings import GateSettings
+from homeostat.settings_of_the_loop import GateSettings
 from retrain.paired import LEVEL, Floats, Loss, Paired, compare, errors
 
 PASS, FAIL, TOO_FEW = GateOutcome.PASS, GateOutcome.FAIL, GateOutcome.TOO_FEW

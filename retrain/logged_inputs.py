@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from homeostat.errors import NotReady
-from homeostat.settings import JournalSettings
+from homeostat.settings_of_serving import JournalSettings
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homeostat.records import Task
-from homeostat.settings import GateSettings
+from homeostat.settings_of_the_loop import GateSettings
 from retrain.gate_lines import FAIL, PASS, Line
 from retrain.paired import (
     LEVEL,

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from homeostat.errors import NotReady, SettingsError
 from homeostat.labels import canonical
-from homeostat.settings import ModelSettings
+from homeostat.settings_of_serving import ModelSettings
 
 logger = logging.getLogger(__name__)
 

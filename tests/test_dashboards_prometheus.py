@@ -21,7 +21,8 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from dashboards.finishing import expressions
 from dashboards.lint import filled
 from dashboards.provisioned_files import dashboards
-from homeostat.metrics import METRICS, Instruments, Metric
+from homeostat.metric import Metric
+from homeostat.metrics import METRICS, Instruments
 
 pytestmark = pytest.mark.daemon
 

@@ -8,7 +8,7 @@ from journal_kit import EVER, PIXELS, column_rows, ids_of, open_journal, open_wr
 
 from homeostat.journal.encoding.recording import Recording
 from homeostat.records import Feature, FeatureKind, ModelSpec, Task
-from homeostat.settings import JournalSettings
+from homeostat.settings_of_serving import JournalSettings
 
 
 def version(number: str, **kinds: FeatureKind) -> ModelSpec:

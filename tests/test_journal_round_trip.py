@@ -37,7 +37,7 @@ from homeostat.journal.delta.model_log import of_model
 from homeostat.journal.delta.store import DeltaStore
 from homeostat.journal.reading.acceptance import misfit
 from homeostat.records import Feature, ModelSpec, Task
-from homeostat.settings import JournalSettings
+from homeostat.settings_of_serving import JournalSettings
 writer = open_writer(Path(sys.argv[1]))
 writer.append(tensor_rows(["a", "b"]))
 writer.append(column_rows(["c"], {"x": [None], "y": ["text"]}))

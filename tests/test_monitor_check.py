@@ -13,7 +13,7 @@ import pytest
 import monitor
 from homeostat.errors import InputError, NotReady
 from homeostat.records import Feature, Task, VerdictKind, Window
-from homeostat.settings import MonitorSettings
+from homeostat.settings_of_the_loop import MonitorSettings
 from monitor.assessment import Subject, assess
 
 SETTINGS = MonitorSettings(min_rows=100, min_labels=50)

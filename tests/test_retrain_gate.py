@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homeostat.records import GateCheck, GateOutcome, GateReport, Task, VerdictKind
-from homeostat.settings import GateSettings
+from homeostat.settings_of_the_loop import GateSettings
 from homeostat.words import Size
 from retrain.gate import decide
 from retrain.paired import Answers, Loss, Paired, calibration_error, compare, holm

@@ -20,7 +20,9 @@ from homeostat.records import (
     VerdictKind,
     Window,
 )
-from homeostat.settings import ModelSettings, RetrainSettings, Settings
+from homeostat.settings import Settings
+from homeostat.settings_of_serving import ModelSettings
+from homeostat.settings_of_the_loop import RetrainSettings
 from homeostat.words import Rate
 from retrain.policy import PERSISTED, History, decide, rejections, waiting_time
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from homeostat.errors import NotReady, SettingsError
 from homeostat.labels import canonical
 from homeostat.records import Feature, FeatureKind, ModelSpec, Task
-from homeostat.settings import ModelSettings
+from homeostat.settings_of_serving import ModelSettings
 from retrain.gate_job import batch_of
 from retrain.tables import class_names, feature_columns, read, stack, target_values
 from retrain.training_set import split_newest

@@ -20,7 +20,8 @@ from homeostat.metrics import Instruments
 from homeostat.model_runtime.contract import LoadedModel
 from homeostat.records import ModelSpec, Trial, TrialKind, VersionRef
 from homeostat.registry.cache import entry_path, model_folder
-from homeostat.settings import ServingSettings, Settings
+from homeostat.settings import Settings
+from homeostat.settings_of_serving import ServingSettings
 from serving.counting.measuring import Measuring
 from serving.versions.dispatch import dispatch
 from serving.versions.follower import Follower, load_version

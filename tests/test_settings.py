@@ -10,8 +10,9 @@ import pytest
 
 from homeostat.errors import SettingsError
 from homeostat.records import Mode, Task
-from homeostat.settings import GateSettings, Settings, load
+from homeostat.settings import Settings, load
 from homeostat.settings_checks import NUMBERS, require_files
+from homeostat.settings_of_the_loop import GateSettings
 from homeostat.settings_reader import bare, hints
 from homeostat.words import Rate, Size
 

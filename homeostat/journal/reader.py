@@ -30,7 +30,7 @@ from homeostat.journal.reading.row_reader import Given
 from homeostat.journal.reading.rows import aware, integers, moment
 from homeostat.labels import LABEL
 from homeostat.records import Label, ModelSpec, Task
-from homeostat.settings import JournalSettings
+from homeostat.settings_of_serving import JournalSettings
 
 BEGINNING, FOREVER = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
 LeftOut = Callable[[int], object]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from homeostat.errors import ModelError
 
 if TYPE_CHECKING:
-    from homeostat.settings import ServingSettings
+    from homeostat.settings_of_serving import ServingSettings
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["float32", "bf16"]

@@ -13,7 +13,7 @@ from typing import Any, cast
 import uvicorn
 
 from homeostat.errors import SettingsError
-from homeostat.settings import ServingSettings
+from homeostat.settings_of_serving import ServingSettings
 from serving.doors.asgi import AsgiApp
 from serving.doors.grpc_server import GrpcServer
 from serving.http.acceptor import Acceptor

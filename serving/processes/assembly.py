@@ -14,7 +14,8 @@ from homeostat.errors import SettingsError
 from homeostat.journal.writer import JournalWriter
 from homeostat.metrics import Instruments
 from homeostat.records import Task
-from homeostat.settings import ServingSettings, Settings
+from homeostat.settings import Settings
+from homeostat.settings_of_serving import ServingSettings
 from serving.counting.measuring import Measuring
 from serving.doors.admin_app import allow_any, make_app
 from serving.doors.asgi import Front

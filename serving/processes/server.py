@@ -19,7 +19,7 @@ import msgspec
 import psutil
 from prometheus_client import CollectorRegistry
 
-from homeostat.errors import SettingsError, Unavailable
+from homeostat.errors import Unavailable
 from homeostat.metrics import Instruments
 from homeostat.settings import Settings
 from serving.counting.machine import Machine

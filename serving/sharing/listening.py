@@ -13,7 +13,8 @@ from pathlib import Path
 
 from homeostat.errors import SettingsError
 from homeostat.jobs import write_atomically
-from homeostat.settings import ServingSettings, Settings
+from homeostat.settings import Settings
+from homeostat.settings_of_serving import ServingSettings
 
 BACKLOG = 2048
 ANNOUNCEMENT = "serving.json"

@@ -13,7 +13,7 @@ from homeostat.model_runtime.placement import placement_of
 from homeostat.model_runtime.residency import Resident, needed, to_evict
 from homeostat.records import VersionRef
 from homeostat.registry.cache import entry_path, model_folder, read_spec
-from homeostat.settings import ServingSettings
+from homeostat.settings_of_serving import ServingSettings
 
 if TYPE_CHECKING:
     from serving.versions.served_model import ServedModel

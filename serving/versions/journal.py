@@ -15,7 +15,8 @@ from homeostat.journal.reading import acceptance
 from homeostat.journal.spooling.limits import Limits
 from homeostat.journal.writer import JournalWriter
 from homeostat.records import ModelSpec
-from homeostat.settings import JournalSettings, Settings
+from homeostat.settings import Settings
+from homeostat.settings_of_serving import JournalSettings
 from serving.sharing.writer_id import writer_id
 
 log = logging.getLogger(__name__)

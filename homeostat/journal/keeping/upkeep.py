@@ -20,7 +20,7 @@ from homeostat.journal.delta.files import Progress, silent
 from homeostat.journal.keeping import compaction, retention
 from homeostat.journal.keeping.stats import stats
 from homeostat.records import Task
-from homeostat.settings import JournalSettings
+from homeostat.settings_of_serving import JournalSettings
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 from homeostat.journal.delta.model_log import ModelLog
 from homeostat.journal.encoding.schema import column_of, prediction_fields
 from homeostat.records import FeatureKind, ModelSpec
-from homeostat.settings import JournalSettings
+from homeostat.settings_of_serving import JournalSettings
 
 MOST_NAMED = 5
 
