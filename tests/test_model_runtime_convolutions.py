@@ -104,7 +104,7 @@ def test_convolutions_are_packed_with_what_follows_them(tmp_path: Path) -> None:
     with torch.inference_mode():
         images = torch.randn(4, *SHAPE)
         expected = flat(images)
-        assert pack_convolutions(flat, images)
+        assert pack_convolutions(flat, images) == 3
     names = [str(node.target) for node in flat.graph.nodes if node.op == "call_function"]
     assert sum("_convolution_pointwise" in each for each in names) == 3
     assert not any("conv2d" in each or "norm" in each or "relu" in each for each in names)

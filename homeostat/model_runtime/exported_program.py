@@ -34,6 +34,7 @@ class Program:
     those of `small`, which does the same for few rows."""
 
     run: Callable[[torch.Tensor], Sequence[Any]]
+    packed: int  # convolutions whose weights are laid out beforehand
     output: int
     embedding: int | None = None
     small: SmallNetwork | None = None
@@ -63,7 +64,7 @@ def _opened(
     output = _main_output(positions, named, where)
     small = small_network(flat) if sample.device.type == "cpu" else None
     if embedding is None or named is not None:
-        return Program(_fastest(exported, flat, sample), output, named, small)
+        return Program(*_fastest(exported, flat, sample), output, named, small)
     module, seen = _hooked(exported, embedding, sample, where)
     count = len(pytree.tree_leaves(positions))
     if _add_output(flat, embedding):
@@ -71,8 +72,8 @@ def _opened(
         if found.shape == seen.shape and torch.equal(found, seen):
             small = small_network(flat) if sample.device.type == "cpu" else None
             run = _fastest(exported, flat, sample, lambda other: _add_output(other, embedding))
-            return Program(run, output, count, small)
-    return Program(_interpreted(module, embedding), output, count)
+            return Program(*run, output, count, small)
+    return Program(_interpreted(module, embedding), 0, output, count)
 
 
 def _fastest(
@@ -80,16 +81,18 @@ def _fastest(
     flat: GraphModule,
     sample: torch.Tensor,
     change: Callable[[GraphModule], object] = lambda _: None,
-) -> Callable[[torch.Tensor], Sequence[Any]]:
-    """The flat network, which had been changed so; or another one with packed convolutions."""
+) -> tuple[Callable[[torch.Tensor], Sequence[Any]], int]:
+    """The flat network, which had been changed so; or another one with packed convolutions, and how
+    many they are."""
     if sample.device.type != "cpu" or sample.dtype is not torch.float32:
-        return flat.forward
+        return flat.forward, 0
     other = _flat_module(exported)
     change(other)
     try:
-        return other.forward if pack_convolutions(other, sample) else flat.forward
-    except (RuntimeError, AttributeError, NotImplementedError):  # this torch cannot do it
-        return flat.forward
+        packed = pack_convolutions(other, sample)
+    except (RuntimeError, AttributeError):  # this torch cannot do it
+        packed = 0
+    return (other if packed else flat).forward, packed
 
 
 def _check_inputs(exported: ExportedProgram, where: str) -> None:

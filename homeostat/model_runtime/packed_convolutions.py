@@ -27,19 +27,19 @@ class _Convolution(NamedTuple):
     groups: int
 
 
-def pack_convolutions(flat: GraphModule, sample: torch.Tensor) -> bool:
-    """Changes the network where it can; False where it has none of these convolutions. Raises
-    RuntimeError, AttributeError where this torch cannot do it, or the answers to the sample differ:
-    the network is of no use then."""
+def pack_convolutions(flat: GraphModule, sample: torch.Tensor) -> int:
+    """Changes the network where it can, and says of how many convolutions. Raises RuntimeError,
+    AttributeError where this torch cannot do it, or the answers to the sample differ: the network
+    is of no use then."""
     expected = flat.forward(sample)
-    packed = [node for node in list(flat.graph.nodes) if _pack(flat, node)]
+    packed = sum([_pack(flat, node) for node in list(flat.graph.nodes)])
     if not packed:
-        return False
+        return 0
     _drop_unused(flat)
     flat.recompile()
     if not _alike(flat.forward(sample), expected):
         raise RuntimeError("packed convolutions answer otherwise")
-    return True
+    return packed
 
 
 def _pack(flat: GraphModule, node: Node) -> bool:

@@ -51,6 +51,7 @@ class TorchModel:
         self.memory_bytes = memory_bytes  # of a GPU, about
         self.on_gpu = memory_bytes > 0
         self.small_rows = small_rows  # up to so many rows NumPy is faster than torch
+        self.packed_convolutions = program.packed
 
     def predict(self, batch: Batch) -> Outputs:
         if batch.rows <= self.small_rows and batch.matrix is not None:

@@ -12,11 +12,15 @@ class FastPaths(TypedDict):
 
     matrix: bool  # rows are one array of numbers from the parser to the model and the log
     numpy_rows: int  # batches of up to so many rows are computed in NumPy; 0: none
+    packed_convolutions: int  # whose weights are laid out beforehand
     own_thread: bool  # the model is slow enough to be called from a thread of its own
 
 
 def fast_paths(model: LoadedModel) -> FastPaths:
     numbers = all(feature.kind == "number" for feature in model.spec.features)
-    # only networks that run in this process have a faster way for few rows
+    # only networks that run in this process have these
     rows: int = getattr(model, "small_rows", 0)
-    return FastPaths(matrix=numbers, numpy_rows=rows, own_thread=model.blocking)
+    packed: int = getattr(model, "packed_convolutions", 0)
+    return FastPaths(
+        matrix=numbers, numpy_rows=rows, packed_convolutions=packed, own_thread=model.blocking
+    )
