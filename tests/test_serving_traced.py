@@ -20,6 +20,7 @@ from words_kit import WORDS, Answers, Served, answered, load_words
 from homeostat.errors import ModelError
 from homeostat.model_runtime.contract import LoadedModel
 from serving.batching.batcher import Batcher
+from serving.requests.later import Later
 from serving.requests.problem import Overloaded
 from serving.tracing.exporting import AT_ONCE, MOST_WAITING, Exporter, url_of
 from serving.tracing.trace import Trace
@@ -82,7 +83,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> dict[int, LoadedModel]:
 KNOWN, UNKNOWN = [[1, 2]], [[1, WORDS + 5]]
 
 
-def submit(served: Served, traces: Tracing, rows: list[list[int]]) -> asyncio.Future[Any]:
+def submit(served: Served, traces: Tracing, rows: list[list[int]]) -> Later[Any]:
     """As a door does."""
     trace = traces.begin("POST /predict", {}, None)
     assert trace is not None

@@ -25,6 +25,7 @@ from homeostat.registry.cache import model_folder
 from homeostat.settings import load
 from serving.counting.measuring import Measuring
 from serving.requests.asked import Asked
+from serving.requests.later import Later
 from serving.tracing.tracing import Tracing
 from serving.versions.dispatch import dispatch
 from serving.versions.journal import journal_writer
@@ -153,7 +154,7 @@ class Served:
         asked: Asked | None = None,
         name: str | None = None,
         **members: object,
-    ) -> asyncio.Future[Any]:
+    ) -> Later[Any]:
         body = json.dumps({"rows": rows, **members}).encode()
         return dispatch(self.model, lambda version: version.reader.read(body), asked, name)
 
@@ -176,7 +177,7 @@ class Served:
         return found
 
 
-async def answered(told: Sequence[asyncio.Future[Any]]) -> Answers:
+async def answered(told: Sequence[Later[Any]]) -> Answers:
     answers = await asyncio.gather(*told, return_exceptions=True)
     return [json.loads(answer) if isinstance(answer, bytes) else answer for answer in answers]
 

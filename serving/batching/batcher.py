@@ -24,6 +24,7 @@ from serving.batching.pace import SLOW, Pace
 from serving.batching.waiting import Waiting
 from serving.requests.asked import Asked
 from serving.requests.forms import Written
+from serving.requests.later import Later
 from serving.requests.parsing import Rows
 from serving.requests.problem import Overdue, Overloaded, TooLarge
 from serving.rules.health import Health
@@ -96,7 +97,7 @@ class Batcher:
         self._idle.set()
         self.waiting_rows = 0
 
-    def submit(self, rows: Rows, asked: Asked | None = None) -> asyncio.Future[Written]:
+    def submit(self, rows: Rows, asked: Asked | None = None) -> Later[Written]:
         """The encoded answer, later. Raises Overloaded or TooLarge at once."""
         if rows.count > self._max_queued_rows:
             raise TooLarge(
@@ -109,7 +110,7 @@ class Batcher:
             held = self._no_room or self._pace.running() > SLOW
             what = "room in the prediction log" if held else "the model"
             raise Overloaded(f"{self.waiting_rows} rows wait for {what} already; try again")
-        future: asyncio.Future[Written] = self._loop.create_future()
+        future: Later[Written] = Later()
         waiting = Waiting(rows, future, since=perf_counter())
         if asked is not None:
             waiting.asked = asked
@@ -290,8 +291,6 @@ class Batcher:
             held = self._held.pop(waiting.caller) - waiting.count
             if held:
                 self._held[waiting.caller] = held
-        if waiting.future.done():  # its caller is gone
-            return
         if isinstance(result, HomeostatError):
             waiting.future.set_exception(result)
         else:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from serving.batching.batcher import Batcher
 from serving.requests.forms import Piece, Written
+from serving.requests.later import Later, failed
 from serving.requests.parsing import Rows
 from serving.requests.problem import Refused
 from serving.rules.routing import Role
@@ -79,16 +80,15 @@ class Shadow:
         self._rows -= count
         return given
 
-    def _ask(self, rows: Rows) -> asyncio.Future[Written]:
+    def _ask(self, rows: Rows) -> Later[Written]:
         try:
             answer = self._mirror.submit(rows)
         except Refused as error:
-            answer = self._loop.create_future()
-            answer.set_exception(error)
+            answer = failed(error)
         answer.add_done_callback(lambda done: self._answered(rows, done))
         return answer
 
-    def _answered(self, rows: Rows, answer: asyncio.Future[Written]) -> None:
+    def _answered(self, rows: Rows, answer: Later[Written]) -> None:
         if answer.exception() is not None:
             self._dropped(rows.count)
 

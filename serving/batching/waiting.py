@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 
 import msgspec
 
 from serving.requests.asked import Asked
 from serving.requests.forms import Written
+from serving.requests.later import Later
 from serving.requests.parsing import Rows
 
 
@@ -16,7 +16,7 @@ class Waiting(msgspec.Struct):
     """See Batcher."""
 
     rows: Rows
-    future: asyncio.Future[Written]
+    future: Later[Written]
     until: float = math.inf  # when it has waited for the journal long enough, if it has to
     asked: Asked | None = None
     since: float = 0.0

@@ -17,12 +17,13 @@ from homeostat.errors import HomeostatError, InputError
 from serving.doors.inference_pages import about_server, about_version, model_of
 from serving.doors.rest_door import named_version, refusal_of
 from serving.http2 import messages as codes
-from serving.http2.calls import Call
+from serving.http2.calls import Answer, Call
 from serving.http2.messages import Refused
 from serving.open_inference import open_inference_pb2 as messages
 from serving.open_inference.grpc_messages import parse, read_rows
 from serving.requests.asked import Asked, seconds_of_grpc
 from serving.requests.body import too_large
+from serving.requests.later import Later, failed
 from serving.requests.limits import charged
 from serving.requests.parsing import Rows
 from serving.requests.problem import problem_of
@@ -44,7 +45,7 @@ CODES = {
     503: codes.UNAVAILABLE,
     504: codes.DEADLINE_EXCEEDED,
 }
-Answer = Callable[[Any, str | None], Coroutine[Any, Any, Any]]
+Method = Callable[[Any, str | None], Coroutine[Any, Any, Any]]
 
 
 class InferenceCalls:
@@ -64,7 +65,7 @@ class InferenceCalls:
         self._ready = ready
         self._loop = loop
         self._running: set[asyncio.Task[bytes]] = set()
-        self._others: dict[bytes, tuple[Answer, Any]] = {
+        self._others: dict[bytes, tuple[Method, Any]] = {
             f"{SERVICE}{name}".encode(): each
             for name, each in {
                 "ServerLive": (self._server_live, messages.ServerLiveRequest),
@@ -75,18 +76,18 @@ class InferenceCalls:
             }.items()
         }
 
-    def begin(self, call: Call, message: bytes) -> asyncio.Future[bytes]:
+    def begin(self, call: Call, message: bytes) -> Answer:
         path = call.path
         if path == INFER:
             return self._infer(call, message)
         if path not in self._others:
             said = f"there is no method {path[:100]!r} here"
-            return self._failed(Refused(codes.UNIMPLEMENTED, said))
+            return failed(Refused(codes.UNIMPLEMENTED, said))
         answer, kind = self._others[path]
         try:
             request = kind.FromString(message)
         except DecodeError as error:
-            return self._failed(InputError(f"not a {kind.DESCRIPTOR.name}: {error}"))
+            return failed(InputError(f"not a {kind.DESCRIPTOR.name}: {error}"))
         task = self._loop.create_task(_serialized(answer(request, call.authorization)))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
@@ -100,7 +101,7 @@ class InferenceCalls:
         code = CODES.get(refusal_of(error).status, codes.INTERNAL)
         return Refused(code, problem_of(error).text())
 
-    def _infer(self, call: Call, message: bytes) -> asyncio.Future[bytes]:
+    def _infer(self, call: Call, message: bytes) -> Later[bytes]:
         model: ServedModel | None = None
         try:
             request = _parsed(message)
@@ -113,14 +114,9 @@ class InferenceCalls:
         except Exception as error:  # noqa: BLE001 - `refusal` tells it, and logs what is unexpected
             if model is not None:
                 _refused(model, error)
-            return self._failed(error)
+            return failed(error)
         answer.add_done_callback(_measured(model, started))
         return answer
-
-    def _failed(self, error: BaseException) -> asyncio.Future[bytes]:
-        failed: asyncio.Future[bytes] = self._loop.create_future()
-        failed.set_exception(error)
-        return failed
 
     async def _server_live(self, _request: Any, _key: str | None) -> Any:
         return messages.ServerLiveResponse(live=True)
@@ -167,7 +163,7 @@ def _asked_of(call: Call, model: ServedModel) -> Asked:
     return Asked(key or call.caller, call.began + seconds, charge)
 
 
-def _submitted(model: ServedModel, request: Any, asked: Asked) -> asyncio.Future[Any]:
+def _submitted(model: ServedModel, request: Any, asked: Asked) -> Later[Any]:
     def read(version: Version) -> Rows:
         return read_rows(request, version.v2)
 
@@ -177,8 +173,8 @@ def _submitted(model: ServedModel, request: Any, asked: Asked) -> asyncio.Future
     return dispatch(model, charged(read, asked.charge), asked, request.model_version or None)
 
 
-def _measured(model: ServedModel, started: float) -> Callable[[asyncio.Future[Any]], None]:
-    def done(answer: asyncio.Future[Any]) -> None:
+def _measured(model: ServedModel, started: float) -> Callable[[Later[Any]], None]:
+    def done(answer: Later[Any]) -> None:
         error = answer.exception()
         if error is None:
             model.measuring.answered(perf_counter() - started)

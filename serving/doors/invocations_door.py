@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from time import perf_counter
@@ -15,6 +14,7 @@ from serving.requests.asked import Asked, asked_of
 from serving.requests.door import Headers, Refusal
 from serving.requests.forms import Piece, Written
 from serving.requests.invocations import from_csv, from_json
+from serving.requests.later import Later
 from serving.requests.limits import charged
 from serving.requests.parsing import Rows
 from serving.requests.problem import Refused, problem_of
@@ -56,7 +56,7 @@ class InvocationsDoor:
         kind = next((value for name, value in headers if name == b"content-type"), b"")
         return _reader(kind), asked
 
-    def answer(self, body: bytes, told: tuple[Read, Asked | None]) -> asyncio.Future[Written]:
+    def answer(self, body: bytes, told: tuple[Read, Asked | None]) -> Later[Written]:
         brought, asked = told
 
         def read(version: Version) -> Rows:

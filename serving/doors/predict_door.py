@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from time import perf_counter
 
 from homeostat.errors import NotReady
@@ -11,6 +10,7 @@ from serving.requests.asked import Asked, asked_of
 from serving.requests.door import Headers, Refusal
 from serving.requests.forms import Written
 from serving.requests.images import is_image
+from serving.requests.later import Later
 from serving.requests.limits import charged
 from serving.requests.parsing import Rows
 from serving.requests.problem import problem_of
@@ -33,7 +33,7 @@ class PredictDoor:
     def admit(self, headers: Headers) -> Asked | None:
         return asked_of(headers, self._model.keys, self.limit, self._deadline)
 
-    def answer(self, body: bytes, told: Asked | None) -> asyncio.Future[Written]:
+    def answer(self, body: bytes, told: Asked | None) -> Later[Written]:
         if body[:1] != b"{" and is_image(body):
             return self._answer_image(body, told)
         version, charge = self._model.plain, told.charge if told is not None else None
@@ -45,11 +45,11 @@ class PredictDoor:
             return dispatch(self._model, charged(read, charge), told, self._version)
         return version.batcher.submit(version.reader.read(body), told)
 
-    def _answer_image(self, body: bytes, told: Asked | None) -> asyncio.Future[Written]:
+    def _answer_image(self, body: bytes, told: Asked | None) -> Later[Written]:
         model, name = self._model, self._version
         version = model.ready() if name is None else model.named(name)[0]
 
-        def submit(rows: Rows) -> asyncio.Future[Written]:
+        def submit(rows: Rows) -> Later[Written]:
             def read(serving: Version) -> Rows:
                 if not alike(version.model.spec, serving.model.spec):
                     raise NotReady("another version serves by now, with another input; try again")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from time import perf_counter
 
@@ -12,6 +11,7 @@ from homeostat.errors import InputError
 from serving.requests.asked import Asked, asked_of
 from serving.requests.door import Headers, Refusal
 from serving.requests.forms import Written
+from serving.requests.later import Later
 from serving.requests.limits import charged
 from serving.requests.parsing import Rows
 from serving.requests.problem import Problem, Refused, problem_of
@@ -43,7 +43,7 @@ class InferDoor:
                     raise Refused("send the body as it is, not compressed", status=415)
         return length, asked_of(headers, self._model.keys, self.limit, self._deadline)
 
-    def answer(self, body: bytes, told: tuple[int | None, Asked | None]) -> asyncio.Future[Written]:
+    def answer(self, body: bytes, told: tuple[int | None, Asked | None]) -> Later[Written]:
         length, asked = told
         version, charge = self._model.plain, asked.charge if asked is not None else None
         if version is None or self._version is not None or charge is not None:

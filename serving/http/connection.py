@@ -23,6 +23,7 @@ from homeostat.errors import HomeostatError
 from serving.requests.body import too_large
 from serving.requests.door import Door
 from serving.requests.forms import Written, parts_of
+from serving.requests.later import Later
 from serving.requests.problem import Refused, TooLarge
 
 log = logging.getLogger(__name__)
@@ -213,7 +214,7 @@ class Connection(HttpToolsProtocol):
             answer.add_done_callback(partial(self._answer, exchange, started))
 
     # Answers
-    def _answer(self, exchange: Exchange, started: float, answer: asyncio.Future[Written]) -> None:
+    def _answer(self, exchange: Exchange, started: float, answer: Later[Written]) -> None:
         error = answer.exception()
         if error is not None:
             self._refuse(exchange, error)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from serving.http2.headers import Headers
 from serving.http2.messages import Refused
@@ -34,12 +34,22 @@ class Call:
         return None if found is None else found.decode("latin-1")
 
 
+class Answer(Protocol):
+    """A message that comes later, such as asyncio's futures."""
+
+    def add_done_callback(self, told: Callable[[Any], object], /) -> None: ...
+
+    def exception(self) -> BaseException | None: ...
+
+    def result(self) -> Any: ...
+
+
 class Calls(Protocol):
     """What the calls mean."""
 
     limit: int  # bytes of a message
 
-    def begin(self, call: Call, message: bytes) -> asyncio.Future[bytes]:
+    def begin(self, call: Call, message: bytes) -> Answer:
         """The answer's message, or an error, later; raises none itself."""
         ...
 

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable
 
 from serving.http2 import frames, headers, messages
-from serving.http2.calls import Call, Calls
+from serving.http2.calls import Answer, Call, Calls
 from serving.http2.frames import BrokenConnection, frame
 from serving.http2.messages import Refused
 from serving.http2.outgoing import Outgoing
@@ -227,12 +227,13 @@ class Connection(asyncio.Protocol):
         answer.add_done_callback(self._answerer(stream, call))
 
     # Answers
-    def _answerer(self, stream: int, call: Call) -> Callable[[asyncio.Future[bytes]], None]:
-        def answer(done: asyncio.Future[bytes]) -> None:
+    def _answerer(self, stream: int, call: Call) -> Callable[[Answer], None]:
+        def answer(done: Answer) -> None:
             self._busy -= 1
-            if done.cancelled():
+            try:
+                error = done.exception()
+            except asyncio.CancelledError:
                 return
-            error = done.exception()
             refused = None if error is None else self._calls.refusal(error)
             if self._open.get(stream) is not call:  # the caller is gone
                 return

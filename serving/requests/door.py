@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from serving.requests.forms import Written
+from serving.requests.later import Later
 
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -31,7 +31,7 @@ class Door(Protocol):
         """
         ...
 
-    def answer(self, body: bytes, told: Any) -> asyncio.Future[Written]:
+    def answer(self, body: bytes, told: Any) -> Later[Written]:
         """Later; raises HomeostatError, and so may the future. `told`: see admit."""
         ...
 

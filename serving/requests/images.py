@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from homeostat.errors import InputError
 from homeostat.records import ImageStep, ModelSpec
 from serving.requests.forms import Written
+from serving.requests.later import Later
 from serving.requests.parsing import Matrix, Rows
 from serving.requests.problem import Overloaded, Refused, TooLarge
 from serving.requests.rows import RowCheck
@@ -24,7 +25,7 @@ MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 MOST_PIXELS = 50_000_000  # a small file may stand for any number of them
 MOST_OPEN = 64  # images that wait for the thread
 
-Then = Callable[[Rows], asyncio.Future[Written]]
+Then = Callable[[Rows], Later[Written]]
 
 
 def is_image(body: bytes) -> bool:
@@ -43,7 +44,7 @@ class ImageReader:
         self._thread = ThreadPoolExecutor(1, "images")  # starts none before it is used
         self._open = 0
 
-    def later(self, body: bytes, then: Then) -> asyncio.Future[Written]:
+    def later(self, body: bytes, then: Then) -> Later[Written]:
         """What `then` answers to the image's row. Raises Overloaded, Refused at once."""
         spec = self._spec
         if spec.image is None:
@@ -55,15 +56,13 @@ class ImageReader:
         if self._open >= MOST_OPEN:
             raise Overloaded(f"{self._open} images wait to be read already; try again")
         loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Written] = loop.create_future()
+        answer: Later[Written] = Later()
         self._open += 1
         reading = loop.run_in_executor(self._thread, self.read, body)
         reading.add_done_callback(partial(self._go_on, answer, then))
         return answer
 
-    def _go_on(
-        self, answer: asyncio.Future[Written], then: Then, reading: asyncio.Future[Rows]
-    ) -> None:
+    def _go_on(self, answer: Later[Written], then: Then, reading: asyncio.Future[Rows]) -> None:
         self._open -= 1
         error = reading.exception()
         if error is None:
@@ -71,7 +70,7 @@ class ImageReader:
                 then(reading.result()).add_done_callback(partial(_pass_on, answer))
             except Exception as refused:  # noqa: BLE001 - it is the caller's to hear
                 error = refused
-        if error is not None and not answer.done():
+        if error is not None:
             answer.set_exception(error)
 
     def read(self, body: bytes) -> Rows:
@@ -117,9 +116,7 @@ def _opened(body: bytes, step: ImageStep, shape: tuple[int, ...]) -> NDArray[np.
     return np.asarray(plain, np.uint8)
 
 
-def _pass_on(answer: asyncio.Future[Written], found: asyncio.Future[Written]) -> None:
-    if answer.done():  # its caller is gone
-        return
+def _pass_on(answer: Later[Written], found: Later[Written]) -> None:
     error = found.exception()
     if error is not None:
         answer.set_exception(error)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +14,7 @@ from serving.batching.batcher import Answers, Batcher
 from serving.batching.pace import Pace
 from serving.requests.asked import Asked
 from serving.requests.forms import Written
+from serving.requests.later import Later
 from serving.requests.parsing import Rows
 from serving.tracing.trace import Stages, Trace
 from serving.tracing.tracing import Tracing
@@ -42,7 +42,7 @@ class Followed:
         trace.rows, trace.ids = rows.count, rows.ids[:MOST_IDS]
         trace.queued, trace.stages = self.tracing.now_ns(), None
 
-    def until(self, rows: Rows, trace: Trace, answer: asyncio.Future[Written]) -> None:
+    def until(self, rows: Rows, trace: Trace, answer: Later[Written]) -> None:
         """`rows` stay the same object all the way."""
         self._traces[id(rows)] = trace
         answer.add_done_callback(lambda _: self._traces.pop(id(rows)))
@@ -66,7 +66,7 @@ class TracedBatcher(Batcher):
         super().__init__(answer, pace, **more)
         self._followed = followed
 
-    def submit(self, rows: Rows, asked: Asked | None = None) -> asyncio.Future[Written]:
+    def submit(self, rows: Rows, asked: Asked | None = None) -> Later[Written]:
         trace = self._followed.tracing.current
         if trace is None:
             return super().submit(rows, asked)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-
-from serving.http2.calls import Call, Calls
+from serving.http2.calls import Answer, Call, Calls
 from serving.http2.messages import Refused
 from serving.tracing.traceparent import HEADER
 from serving.tracing.tracing import Tracing
@@ -22,7 +20,7 @@ class TracedCalls:
         self._attributes = {"rpc.system": "grpc", "rpc.service": service, "rpc.method": method}
         self._tracing = tracing
 
-    def begin(self, call: Call, message: bytes) -> asyncio.Future[bytes]:
+    def begin(self, call: Call, message: bytes) -> Answer:
         if call.path != self._path:
             return self._calls.begin(call, message)
         trace = self._tracing.begin(self._name, self._attributes, call.headers.get(HEADER))

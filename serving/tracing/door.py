@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from typing import Any
 
 from serving.requests.door import Door, Headers, Refusal
 from serving.requests.forms import Written
+from serving.requests.later import Later
 from serving.tracing.trace import Trace
 from serving.tracing.traceparent import HEADER
 from serving.tracing.tracing import Tracing
@@ -34,7 +34,7 @@ class TracedDoor:
         with self._tracing.looking_at(trace):
             return self._door.admit(headers), trace
 
-    def answer(self, body: bytes, told: tuple[Any, Trace | None]) -> asyncio.Future[Written]:
+    def answer(self, body: bytes, told: tuple[Any, Trace | None]) -> Later[Written]:
         inner, trace = told
         if trace is None:
             return self._door.answer(body, inner)

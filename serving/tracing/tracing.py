@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
 
+from serving.http2.calls import Answer
 from serving.requests.problem import problem_of
 from serving.tracing.trace import Trace
 from serving.tracing.traceparent import parent_of
@@ -55,11 +54,11 @@ class Tracing:
         finally:
             self._current.reset(token)
 
-    def end_with(self, trace: Trace, answer: asyncio.Future[Any]) -> None:
+    def end_with(self, trace: Trace, answer: Answer) -> None:
         """Once the answer is there."""
 
-        def done(found: asyncio.Future[Any]) -> None:
-            self.end(trace, None if found.cancelled() else found.exception())
+        def done(found: Answer) -> None:
+            self.end(trace, found.exception())
 
         answer.add_done_callback(done)
 

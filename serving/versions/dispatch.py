@@ -4,7 +4,6 @@ or what stands in for one that fails.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 from homeostat.errors import HomeostatError, ModelError
@@ -12,6 +11,7 @@ from homeostat.identifiers import uuid7_batch
 from homeostat.model_runtime.likeness import alike
 from serving.requests.asked import Asked
 from serving.requests.forms import Written
+from serving.requests.later import Later
 from serving.requests.parsing import Rows
 from serving.rules.circuit import Phase
 from serving.rules.routing import Role, hash_of, key_of, route
@@ -23,7 +23,7 @@ NOTHING = Asked()
 
 def dispatch(
     model: ServedModel, read: Read, asked: Asked | None = None, name: str | None = None
-) -> asyncio.Future[Written]:
+) -> Later[Written]:
     """The answer, later; raises HomeostatError, and so may the future.
 
     `read` reads the request's rows for a version. `name`: the version its caller wants, and no
@@ -53,8 +53,8 @@ def _role(model: ServedModel, champion: Version, rows: Rows) -> Role:
     return route(rollout, key_of(rows.keys), hash_of(rows.ids[0], model.name))
 
 
-def _mirror(model: ServedModel, rows: Rows, answer: asyncio.Future[Written]) -> None:
-    if answer.cancelled() or answer.exception() is not None:
+def _mirror(model: ServedModel, rows: Rows, answer: Later[Written]) -> None:
+    if answer.exception() is not None:
         return
     shadow, trial = model.shadow, model.trial
     if shadow is None or trial is None:
@@ -67,7 +67,7 @@ def _mirror(model: ServedModel, rows: Rows, answer: asyncio.Future[Written]) -> 
 
 def _ask(
     model: ServedModel, version: Version, rows: Rows, role: Role, asked: Asked | None
-) -> asyncio.Future[Written]:
+) -> Later[Written]:
     """The version, or what stands in for it. Without anything that does, it is asked though it
     fails: it may not fail on these rows."""
     if not version.health.ask():
@@ -94,7 +94,7 @@ def _stand_in(model: ServedModel, version: Version) -> Version | None:
 
 def _instead(
     model: ServedModel, version: Version, rows: Rows, asked: Asked | None
-) -> asyncio.Future[Written]:
+) -> Later[Written]:
     model.measuring.versions.fell_back(default=version is model.default)
     return _submit(version, rows, Role.FALLBACK, asked)
 
@@ -104,21 +104,19 @@ def _or_instead(
     version: Version,
     rows: Rows,
     asked: Asked | None,
-    trying: asyncio.Future[Written],
-) -> asyncio.Future[Written]:
+    trying: Later[Written],
+) -> Later[Written]:
     """Nobody pays for the try of a version that fails still."""
-    answer: asyncio.Future[Written] = trying.get_loop().create_future()
+    answer: Later[Written] = Later()
 
-    def settle(done: asyncio.Future[Written]) -> None:
-        if answer.done():  # its caller is gone
-            return
+    def settle(done: Later[Written]) -> None:
         error = done.exception()
         if error is None:
             answer.set_result(done.result())
         else:
             answer.set_exception(error)
 
-    def tried(done: asyncio.Future[Written]) -> None:
+    def tried(done: Later[Written]) -> None:
         stand_in = _stand_in(model, version)
         if not isinstance(done.exception(), ModelError) or stand_in is None:
             settle(done)
@@ -132,9 +130,7 @@ def _or_instead(
     return answer
 
 
-def _submit(
-    version: Version, rows: Rows, role: Role, asked: Asked | None
-) -> asyncio.Future[Written]:
+def _submit(version: Version, rows: Rows, role: Role, asked: Asked | None) -> Later[Written]:
     rows.role = role
     if role is not Role.CHAMPION:
         asked = asked or NOTHING
