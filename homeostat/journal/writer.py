@@ -100,6 +100,7 @@ class JournalWriter:
             group_bytes=commit_bytes,
         )
         self._backlog = Backlog(limits.memory, self._spool_rows, name=writer_id)
+        self._put = self._backlog.add if self._async else self._spool_rows
         self._counting = threading.Lock()
         self._received = self._dropped = self._sampled_out = self._labels = 0
         self._last_label_us = 0
@@ -120,25 +121,26 @@ class JournalWriter:
         of the batch is stored."""
         if not batch.ids:
             return
-        rows = self._encoder.encode(batch)
-        taken = rows is None or self._take(rows, batch.time_us, wait)
+        rows, taken = self._encoder.encode(batch), True
+        if rows is not None:
+            try:
+                self._put(rows, batch.time_us)
+            except JournalUnavailable:
+                taken = self._put_later(rows, batch.time_us, wait)
         logged = 0 if rows is None else rows.rows
         with self._counting:
             self._received += len(batch.ids)
             self._sampled_out += len(batch.ids) - logged
             self._dropped += 0 if taken else logged
 
-    def _take(self, rows: Encoded, time_us: int, wait: float) -> bool:
-        """False where they were dropped."""
+    def _put_later(self, rows: Encoded, time_us: int, wait: float) -> bool:
+        """Once there is room. False where they were dropped."""
         room = self._backlog.room if self._async else self._spool.room
         deadline = time.monotonic() + wait if wait > 0 else 0.0
         while True:
             seen = room.freed
             try:
-                if self._async:
-                    self._backlog.add(rows, time_us)
-                else:
-                    self._spool_rows(rows)
+                self._put(rows, time_us)
                 return True
             except JournalUnavailable:
                 self._committer.wake()  # which makes room
@@ -149,7 +151,7 @@ class JournalWriter:
                     raise
                 room.wait(seen, left)  # then one more try, even where no room was given
 
-    def _spool_rows(self, rows: Encoded) -> None:
+    def _spool_rows(self, rows: Encoded, _time_us: int = 0) -> None:
         if self._spool.write("predictions", rows, sync=self._sync):
             self._committer.wake()
 

@@ -17,6 +17,7 @@ from homeostat.journal.encoding.message import Encoded, Layout, padding
 
 MOST_SIZES = 256  # kept: numbers of rows with lengths of their texts
 _TIME = struct.Struct("<q")
+_MATRICES = ("probabilities", "embedding", "matrix")  # in the order in which they are written
 
 
 class _Around(NamedTuple):
@@ -25,8 +26,7 @@ class _Around(NamedTuple):
     start: bytes  # up to the ids
     after_ids: bytes
     offsets: bytes  # of what was said, where all of it has one length
-    shapes: tuple[tuple[int, int] | None, ...]  # of the matrices
-    before: tuple[bytes, ...]  # each of the matrices; but a table's columns lie apart
+    vectors: tuple[tuple[str, bytes], ...]  # the name of each, and what lies before it
     after: bytes
 
 
@@ -49,13 +49,11 @@ class Usual:
         ids: Any = batch.ids
         said: Any = batch.predictions
         rows = len(ids)
-        if batch.keys is not None or batch.tensor is not self._tensor or len(said) != rows:
-            return None
-        if batch.features is not self._features and batch.features != self._features:
+        if not self._fits(batch, rows):
             return None
         names, words = "".join(ids), "".join(said) if self._classes else ""
         around = self._sizes.get((rows, len(names), len(words)))
-        if around is None or not (names.isascii() and words.isascii()) or _differ(ids):
+        if around is None or not (names.isascii() and words.isascii()) or _differ(ids, rows):
             return None
         pieces: list[Any] = [
             around.start,
@@ -65,66 +63,73 @@ class Usual:
             _TIME.pack(batch.latency_us) * rows,
         ]
         if self._classes:
-            offsets = parts.offsets(list(map(len, said))) if _differ(said) else around.offsets
-            pieces += (offsets, words.encode())
+            same = not _differ(said, rows)
+            pieces.append(around.offsets if same else parts.offsets(list(map(len, said))))
+            pieces.append(words.encode())
         else:
             pieces.append(parts.float64s(said).body[0])
-        return self._with_matrices(pieces, around, batch, rows)
-
-    def _with_matrices(
-        self, pieces: list[Any], around: _Around, batch: PredictionBatch, rows: int
-    ) -> Encoded | None:
-        matrices = []
-        for matrix, shape in zip(_matrices(batch), around.shapes, strict=True):
-            if matrix is not None and matrix.shape == shape:
-                matrices.append(matrix)
-            elif matrix is not shape:  # both are None where there is none
-                return None
-        for before, matrix in zip(around.before, matrices, strict=False):
-            pieces += (before, parts.float32s(matrix))
+        for name, before in around.vectors:
+            pieces.append(before)
+            pieces.append(parts.float32s(getattr(batch, name)))
         pieces.append(around.after)
-        if not self._tensor:
-            pieces += parts.columns(matrices[-1]).body
+        if not self._tensor and batch.matrix is not None:
+            pieces += parts.columns(batch.matrix).body
         return Encoded(self.layout, b"".join(pieces), rows)
+
+    def _fits(self, batch: PredictionBatch, rows: int) -> bool:
+        if batch.keys is not None or batch.tensor is not self._tensor:
+            return False
+        if batch.features is not self._features and batch.features != self._features:
+            return False
+        for name, width in self._widths:
+            matrix = getattr(batch, name)
+            if matrix is None or width is None:
+                if matrix is not width:  # both are None where there is none
+                    return False
+            elif matrix.shape != (rows, width):
+                return False
+        return len(batch.predictions) == rows
 
     def learn(self, batch: PredictionBatch, encoded: Encoded) -> None:
         """The next batch of this size need not go the general way."""
         rows, ids, words = encoded.rows, "".join(batch.ids), b""
-        if _differ(batch.ids) or not ids.isascii():
+        if _differ(batch.ids, rows) or not ids.isascii():
             return
         if self._classes:
             words = "".join(map(str, batch.predictions)).encode()
         if len(self._sizes) >= MOST_SIZES:
             self._sizes.clear()
-        widths = [width for width in self._widths if width is not None]
-        lists = widths if self._tensor else widths[:-1]
-        pads = [padding(len(words)), *[padding(4 * rows * width) for width in lists]]
-        offsets = [parts.same_offsets(width, rows) for width in lists]
+        lists = [(name, width) for name, width in self._widths if width is not None]
+        if not self._tensor:
+            lists.pop()  # a table's columns lie apart from the vectors, behind them
+        pads = [padding(len(words)), *[padding(4 * rows * width) for _, width in lists]]
+        offsets = [parts.same_offsets(width, rows) for _, width in lists]
         self._sizes[rows, len(ids), len(words)] = _Around(
             start=self.layout.head_of(encoded.data) + parts.same_offsets(len(ids) // rows, rows),
             after_ids=padding(len(ids)),
             offsets=parts.same_offsets(len(words) // rows, rows),
-            shapes=tuple([None if width is None else (rows, width) for width in self._widths]),
-            before=tuple([pad + each for pad, each in zip(pads, offsets, strict=False)]),
+            vectors=tuple(
+                [
+                    (name, pad + offset)
+                    for (name, _), pad, offset in zip(lists, pads, offsets, strict=False)
+                ]
+            ),
             after=pads[-1],
         )
 
 
-def _differ(texts: Any) -> bool:
+def _differ(texts: Any, rows: int) -> bool:
     """In their lengths."""
-    return len(set(map(len, texts))) > 1
+    return rows > 1 and len(set(map(len, texts))) > 1
 
 
 def is_usual(batch: PredictionBatch) -> bool:
     """Whether the next one may be like it."""
     whole = batch.matrix is not None and batch.keys is None
-    return whole and all(each is None or each.ndim == 2 for each in _matrices(batch))
+    matrices = [getattr(batch, name) for name in _MATRICES]
+    return whole and all(each is None or each.ndim == 2 for each in matrices)
 
 
-def _widths(batch: PredictionBatch) -> list[int | None]:
-    return [None if matrix is None else matrix.shape[1] for matrix in _matrices(batch)]
-
-
-def _matrices(batch: PredictionBatch) -> tuple[Any, Any, Any]:
-    """In the order in which they are written; a table's columns come last."""
-    return batch.probabilities, batch.embedding, batch.matrix
+def _widths(batch: PredictionBatch) -> list[tuple[str, int | None]]:
+    found = [(name, getattr(batch, name)) for name in _MATRICES]
+    return [(name, None if each is None else each.shape[1]) for name, each in found]
