@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 from datetime import timedelta
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from crash_kit import child
 from journal_kit import open_writer, stored, tensor_rows
 
 from homeostat.errors import JournalUnavailable
+from homeostat.journal.encoding import constants
 
 FULL_DISK = """
 import resource, signal, sys
@@ -140,3 +143,24 @@ def test_file_that_somebody_cut_is_set_aside_and_told(tmp_path: Path) -> None:
     writer.close()
     assert stored(tmp_path) == {"a": 1}
     assert len(list(spool.glob("rejected/*.arrows"))) == 1
+
+
+def test_rows_of_another_version_keep_no_others_waiting(tmp_path: Path) -> None:
+    """They are set aside: only that version knows what they mean."""
+    writer = open_writer(tmp_path)
+    writer.append(tensor_rows(["a"]))
+    writer._spool.seal()
+    (file,) = (tmp_path / "spool").rglob("*.arrows")
+    stream = pa.ipc.open_stream(file)
+    said = json.loads(stream.schema.metadata[constants.METADATA]) | {"more": 1}
+    schema = stream.schema.with_metadata({constants.METADATA: json.dumps(said)})
+    rows = [pa.record_batch(each.columns, schema=schema) for each in stream]
+    with pa.ipc.new_stream(file, schema) as changed:
+        changed.write_batch(rows[0])
+    writer.append(tensor_rows(["b"]))
+    with pytest.raises(JournalUnavailable, match="another version of Homeostat"):
+        writer.flush()
+    writer.flush()
+    assert stored(tmp_path) == {"b": 1}
+    assert writer.level().rejected == 1
+    writer.close()

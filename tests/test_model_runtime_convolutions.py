@@ -107,6 +107,55 @@ def test_convolutions_are_packed_with_what_follows_them(tmp_path: Path) -> None:
         assert pack_convolutions(flat, images) == 3
     names = [str(node.target) for node in flat.graph.nodes if node.op == "call_function"]
     assert sum("_convolution_pointwise" in each for each in names) == 3
-    assert not any("conv2d" in each or "norm" in each or "relu" in each for each in names)
+    assert not any("conv2d" in each or "norm" in each for each in names)
     assert len(dict(flat.named_parameters())) == 2  # of the dense layer
     torch.testing.assert_close(flat(images), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_no_number_stays_so(tmp_path: Path) -> None:
+    """Else a caller gets a confident answer to what overflowed."""
+    made = network(["relu", "conv", "relu in place"]).eval()
+    spec = export(tmp_path, made, SHAPE)
+    model = load(tmp_path, spec, embedding=None, classes=(), threads=1)
+    assert model.packed_convolutions == 2  # type: ignore[attr-defined]
+    images = torch.full((4, CHANNELS * SIDE * SIDE), 3e38) * torch.tensor([1.0, -1.0]).repeat(128)
+    found = model.predict(Batch(4, images.numpy()))
+    with torch.inference_mode():
+        expected = made(images.reshape(4, *SHAPE))
+    assert found.probabilities is not None
+    assert bool(expected.isnan().any())
+    assert bool(torch.from_numpy(found.probabilities).isnan().any())
+
+
+class Clamped(torch.nn.Module):
+    """Changes a convolution's input once it was read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.norm = convolution(), norm()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        doubled = images * 2
+        found = self.one(doubled)
+        doubled.clamp_(max=0.1)
+        mean: torch.Tensor = (self.norm(found) + doubled).mean(dim=(2, 3))
+        return mean
+
+
+def test_a_convolution_reads_its_input_when_it_did(tmp_path: Path) -> None:
+    made = Clamped().eval()
+    export(tmp_path, made, SHAPE)
+    images = torch.randn(3, *SHAPE) * 10
+    with torch.inference_mode():
+        path = model_folder(tmp_path) / "data" / "model.pt2"
+        program = open_program(path, None, torch.zeros(4, *SHAPE), "it")
+        assert program.packed == 1
+        torch.testing.assert_close(program.run(images)[0], made(images), rtol=1e-3, atol=1e-4)
+
+
+def test_what_is_to_be_computed_in_bf16_is_not_packed(tmp_path: Path) -> None:
+    made = network(["norm"]).eval()
+    export(tmp_path, made, SHAPE)
+    path = model_folder(tmp_path) / "data" / "model.pt2"
+    assert open_program(path, None, torch.randn(4, *SHAPE), "it").packed == 1
+    assert open_program(path, None, torch.randn(4, *SHAPE), "it", packs=False).packed == 0

@@ -101,6 +101,7 @@ class JournalWriter:
         )
         self._backlog = Backlog(limits.memory, self._spool_rows, name=writer_id)
         self._put = self._backlog.add if self._async else self._spool_rows
+        self._room = self._backlog.room if self._async else self._spool.room
         self._counting = threading.Lock()
         self._received = self._dropped = self._sampled_out = self._labels = 0
         self._last_label_us = 0
@@ -123,33 +124,37 @@ class JournalWriter:
             return
         rows, taken = self._encoder.encode(batch), True
         if rows is not None:
+            seen = self._room.freed
             try:
                 self._put(rows, batch.time_us)
-            except JournalUnavailable:
-                taken = self._put_later(rows, batch.time_us, wait)
+            except JournalUnavailable as refused:
+                taken = self._put_later(rows, batch.time_us, wait, seen, refused)
         logged = 0 if rows is None else rows.rows
         with self._counting:
             self._received += len(batch.ids)
             self._sampled_out += len(batch.ids) - logged
             self._dropped += 0 if taken else logged
 
-    def _put_later(self, rows: Encoded, time_us: int, wait: float) -> bool:
-        """Once there is room. False where they were dropped."""
-        room = self._backlog.room if self._async else self._spool.room
+    def _put_later(
+        self, rows: Encoded, time_us: int, wait: float, seen: int, refused: JournalUnavailable
+    ) -> bool:
+        """Once there is room; `seen` is what was free when they were refused. False where they were
+        dropped."""
         deadline = time.monotonic() + wait if wait > 0 else 0.0
         while True:
-            seen = room.freed
+            self._committer.wake()  # which makes room
+            if self._drops:
+                return False
+            left = deadline - time.monotonic() if wait > 0 else 0.0
+            if left <= 0:
+                raise refused
+            self._room.wait(seen, left)  # then one more try, even where no room was given
+            seen = self._room.freed
             try:
                 self._put(rows, time_us)
                 return True
-            except JournalUnavailable:
-                self._committer.wake()  # which makes room
-                if self._drops:
-                    return False
-                left = deadline - time.monotonic() if wait > 0 else 0.0
-                if left <= 0:
-                    raise
-                room.wait(seen, left)  # then one more try, even where no room was given
+            except JournalUnavailable as problem:
+                refused = problem
 
     def _spool_rows(self, rows: Encoded, _time_us: int = 0) -> None:
         if self._spool.write("predictions", rows, sync=self._sync):

@@ -41,9 +41,16 @@ class Program:
 
 
 def open_program(
-    path: Path, embedding: str | None, sample: torch.Tensor, where: str, device: str = "cpu"
+    path: Path,
+    embedding: str | None,
+    sample: torch.Tensor,
+    where: str,
+    device: str = "cpu",
+    *,
+    packs: bool = True,
 ) -> Program:
-    """Load a pt2 file; `sample` is a batch of rows on the device to check it with. Raises
+    """Load a pt2 file; `sample` is a batch of rows on the device to check it with. `packs`: its
+    convolutions may be packed, which compute in float32 whatever is asked for. Raises
     ModelError."""
     with warnings.catch_warnings():
         # torch warns of its own use of a deprecated name whenever it copies a program.
@@ -51,11 +58,17 @@ def open_program(
         exported = torch.export.load(path)
         if device != "cpu":
             exported = moved(exported, device)
-        return _opened(exported, embedding, sample, where)
+        packs = packs and device == "cpu" and sample.dtype is torch.float32
+        return _opened(exported, embedding, sample, where, packs=packs)
 
 
 def _opened(
-    exported: ExportedProgram, embedding: str | None, sample: torch.Tensor, where: str
+    exported: ExportedProgram,
+    embedding: str | None,
+    sample: torch.Tensor,
+    where: str,
+    *,
+    packs: bool,
 ) -> Program:
     _check_inputs(exported, where)
     flat = _flat_module(exported)
@@ -64,35 +77,32 @@ def _opened(
     output = _main_output(positions, named, where)
     small = small_network(flat) if sample.device.type == "cpu" else None
     if embedding is None or named is not None:
-        return Program(*_fastest(exported, flat, sample), output, named, small)
+        run, packed = _packed(exported, sample) if packs else (None, 0)
+        return Program(run or flat.forward, packed, output, named, small)
     module, seen = _hooked(exported, embedding, sample, where)
     count = len(pytree.tree_leaves(positions))
     if _add_output(flat, embedding):
         found = flat.forward(sample)[count]
         if found.shape == seen.shape and torch.equal(found, seen):
             small = small_network(flat) if sample.device.type == "cpu" else None
-            run = _fastest(exported, flat, sample, lambda other: _add_output(other, embedding))
-            return Program(*run, output, count, small)
+            run, packed = _packed(exported, sample, embedding) if packs else (None, 0)
+            return Program(run or flat.forward, packed, output, count, small)
     return Program(_interpreted(module, embedding), 0, output, count)
 
 
-def _fastest(
-    exported: ExportedProgram,
-    flat: GraphModule,
-    sample: torch.Tensor,
-    change: Callable[[GraphModule], object] = lambda _: None,
-) -> tuple[Callable[[torch.Tensor], Sequence[Any]], int]:
-    """The flat network, which had been changed so; or another one with packed convolutions, and how
-    many they are."""
-    if sample.device.type != "cpu" or sample.dtype is not torch.float32:
-        return flat.forward, 0
-    other = _flat_module(exported)
-    change(other)
+def _packed(
+    exported: ExportedProgram, sample: torch.Tensor, embedding: str | None = None
+) -> tuple[Callable[[torch.Tensor], Sequence[Any]] | None, int]:
+    """The flat network with packed convolutions, and how many they are; None where it has none, or
+    this torch cannot do it. With the module's output beside the others, where one is named."""
+    flat = _flat_module(exported)
+    if embedding is not None:
+        _add_output(flat, embedding)
     try:
-        packed = pack_convolutions(other, sample)
-    except (RuntimeError, AttributeError):  # this torch cannot do it
-        packed = 0
-    return (other if packed else flat).forward, packed
+        packed = pack_convolutions(flat, sample)
+    except (RuntimeError, AttributeError, TypeError):
+        return None, 0
+    return (flat.forward if packed else None), packed
 
 
 def _check_inputs(exported: ExportedProgram, where: str) -> None:

@@ -1,7 +1,7 @@
 """Convolutions on a processor, with their weights laid out beforehand as oneDNN computes with them.
 
-torch lays them out at every call: for one image that takes longer than the convolution. What
-follows a convolution and is only a scale, a shift or a ReLU becomes a part of it.
+torch lays them out at every call: for one image that takes longer than the convolution. A batch
+normalization behind a convolution becomes a part of it.
 """
 
 from __future__ import annotations
@@ -47,21 +47,18 @@ def _pack(flat: GraphModule, node: Node) -> bool:
     if found is None:
         return False
     chain = [node]
-    norm = _only_user(node, aten.batch_norm.default)
+    norm = _norm_behind(node)
     whole = None if norm is None else _with_norm(flat, norm, found)
     if norm is not None and whole is not None:
         chain.append(norm)
         found = whole
-    relu = _only_user(chain[-1], aten.relu.default) or _only_user(chain[-1], aten.relu_.default)
-    if relu is not None:
-        chain.append(relu)
     reorder: Any = torch._C._nn.mkldnn_reorder_conv2d_weight
     weight = reorder(
         found.weight.to_mkldnn(), found.padding, found.stride, found.dilation, found.groups, None
     )
     number = len(list(flat.buffers()))
     flat.register_buffer(f"packed_weight_{number}", weight)
-    with flat.graph.inserting_before(chain[-1]):
+    with flat.graph.inserting_before(node):  # later, its input may be another one
         bias = None
         if found.bias is not None:
             flat.register_buffer(f"packed_bias_{number}", found.bias)
@@ -76,7 +73,7 @@ def _pack(flat: GraphModule, node: Node) -> bool:
                 found.stride,
                 found.dilation,
                 found.groups,
-                "none" if relu is None else "relu",
+                "none",  # a ReLU of oneDNN's makes 0 of what is not a number
                 [],
                 "",
             ),
@@ -115,9 +112,11 @@ def _with_norm(flat: GraphModule, norm: Node, found: _Convolution) -> _Convoluti
     return found._replace(weight=found.weight * factor.view(-1, 1, 1, 1), bias=bias)
 
 
-def _only_user(node: Node, target: Any) -> Node | None:
+def _norm_behind(node: Node) -> Node | None:
+    """The batch normalization, where nothing else takes the convolution's results."""
     users = list(node.users)
-    return users[0] if len(users) == 1 and users[0].target is target else None
+    only = len(users) == 1 and users[0].target is aten.batch_norm.default
+    return users[0] if only and users[0].args[0] is node else None
 
 
 def _tensor(flat: GraphModule, node: Any) -> torch.Tensor | None:
@@ -130,14 +129,13 @@ def _tensor(flat: GraphModule, node: Any) -> torch.Tensor | None:
 
 def _drop_unused(flat: GraphModule) -> None:
     """The weights as they came need not be kept beside the others."""
-    for node in list(flat.graph.nodes):
-        if node.op == "get_attr" and not node.users:
-            flat.graph.erase_node(node)
+    gone = [node for node in flat.graph.nodes if node.op == "get_attr" and not node.users]
+    for node in gone:
+        flat.graph.erase_node(node)
     used = {str(node.target) for node in flat.graph.nodes if node.op == "get_attr"}
-    for path, module in flat.named_modules():
-        for kept in (module._parameters, module._buffers):
-            for name in [each for each in kept if f"{path}.{each}".lstrip(".") not in used]:
-                del kept[name]
+    for path in {str(node.target) for node in gone} - used:
+        owner, _, name = path.rpartition(".")
+        delattr(flat.get_submodule(owner), name)
 
 
 def _alike(found: Sequence[Any], expected: Sequence[Any]) -> bool:

@@ -130,7 +130,8 @@ def _placed(
     computes, and what it takes of a GPU's."""
     gpu.limit_memory(placement)
     device = placement.device
-    program = open_program(path, embedding, sample.to(device), where, device)
+    packs = placement.precision == "float32"
+    program = open_program(path, embedding, sample.to(device), where, device, packs=packs)
     program = replace(program, run=gpu.ferried(program.run, placement))
     if not placement.on_gpu:
         return program, 0

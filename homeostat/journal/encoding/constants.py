@@ -12,9 +12,14 @@ from typing import Any
 
 import pyarrow as pa
 
+from homeostat.errors import HomeostatError
 from homeostat.journal.encoding import arrays
 
 METADATA = b"homeostat.constants"
+
+
+class ForeignRows(HomeostatError):
+    """Rows in the spool that say of themselves what this version does not know."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,11 +36,17 @@ def metadata(same: Constants) -> dict[bytes, bytes]:
 
 
 def spread(data: Any) -> Any:
-    """Rows as they were read from a segment, with the columns that its schema stands for."""
+    """Rows as they were read from a segment, with the columns that its schema stands for. Raises
+    ForeignRows."""
     found = (data.schema.metadata or {}).get(METADATA)
     if found is None:
         return data
-    same, rows = Constants(**json.loads(found)), data.num_rows
+    try:
+        same, rows = Constants(**json.loads(found)), data.num_rows
+    except (TypeError, ValueError) as problem:
+        raise ForeignRows(
+            f"another version of Homeostat wrote them ({problem}), which can store them"
+        ) from problem
     data = data.replace_schema_metadata(None)
     for name, column in (
         ("version", arrays.text(same.version, rows)),

@@ -96,7 +96,7 @@ class Usual:
         if _differ(batch.ids, rows) or not ids.isascii():
             return
         if self._classes:
-            words = "".join(map(str, batch.predictions)).encode()
+            words = "".join(map(str, batch.predictions)).encode(errors="replace")
         if len(self._sizes) >= MOST_SIZES:
             self._sizes.clear()
         lists = [(name, width) for name, width in self._widths if width is not None]

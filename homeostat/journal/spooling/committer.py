@@ -12,10 +12,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from homeostat.errors import JournalUnavailable
+from homeostat.errors import HomeostatError, JournalUnavailable
 from homeostat.journal.delta import commits, disk_sync, tables
 from homeostat.journal.delta.commits import Chosen, NotWritten, Unstorable
 from homeostat.journal.delta.tables import TableRef
+from homeostat.journal.encoding.constants import ForeignRows
 from homeostat.journal.spooling import segments
 from homeostat.journal.spooling.retry import Retry
 from homeostat.journal.spooling.segments import KINDS, Kind, Segment
@@ -240,19 +241,19 @@ class Committer:
     def _read(self, segment: Segment, schema: Any) -> Any | None:
         """Its rows with the table's columns; None where it has none, or none that fit."""
         target = self._targets[segment.kind]
-        data = segments.read(segment.path, segment.bytes)
         segment.damaged = segment.left_over and segments.damaged(segment.path)
-        if data is None and segment.rows == 0 and not segment.damaged:
-            self._spool.discard(segment)
-            return None
         try:
+            data = segments.read(segment.path, segment.bytes)
+            if data is None and segment.rows == 0 and not segment.damaged:
+                self._spool.discard(segment)
+                return None
             if data is None or segment.rows > data.num_rows:
                 raise Unstorable("the file is damaged")
             if segment.left_over and segment.rows == 0:
                 self._recover(segment, data.num_rows)
             data = tables.with_partitions(data, target)
             return commits.fit(data, schema)
-        except Unstorable as problem:
+        except (Unstorable, ForeignRows) as problem:
             self._reject(segment, problem)
             return None
 
@@ -273,7 +274,7 @@ class Committer:
             self._spool.discard(segment)  # what cannot be deleted comes here again
         self.tally.stored += segment.waiting
 
-    def _reject(self, segment: Segment, problem: Unstorable) -> None:
+    def _reject(self, segment: Segment, problem: HomeostatError) -> None:
         kept = self._spool.set_aside(segment)
         self.errors += 1
         self.tally.rejected += segment.waiting
