@@ -185,7 +185,7 @@ def _check_traces(settings: Settings, file: Path) -> None:
     if not sound:
         message = "the http or https URL of a collector, such as http://127.0.0.1:4318"
         raise _error(file, "serving.traces", message)
-    if parts.username or parts.query:
+    if "@" in parts.netloc or parts.query:
         message = "no password or key in it; the variable OTEL_EXPORTER_OTLP_HEADERS takes them"
         raise _error(file, "serving.traces", message)
 

@@ -146,6 +146,27 @@ def test_a_caller_with_many_rows_keeps_nobody_from_a_few(
     assert served.model.journal.level().received == 20
 
 
+def test_connections_take_turns_and_have_no_share(tmp_path: Path, fragile: LoadedModel) -> None:
+    """One that comes last with one row is in the next batch; into a full queue none gets in."""
+    served = Served(tmp_path)
+    order: list[str] = []
+
+    async def work() -> None:
+        served.serve(fragile)
+        told = []
+        for name in "a" * 19 + "b":
+            future = served.submit([[1, 1]], Asked(connection=name))
+            future.add_done_callback(lambda _, name=name: order.append(name))
+            told.append(future)
+        with pytest.raises(Overloaded):
+            served.submit([[1, 1]], Asked(connection="c"))
+        told.append(served.submit([[1, 1]], Asked("a key")))
+        await answered(told)
+
+    served.run(work)
+    assert sorted(order[:3]) == ["a", "a", "b"]
+
+
 def test_a_caller_that_fills_the_queue_fills_its_share(
     tmp_path: Path, fragile: LoadedModel
 ) -> None:

@@ -23,7 +23,7 @@ from serving.requests.asked import seconds_of_grpc
 from serving.requests.problem import Refused
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
-OK, INVALID_ARGUMENT, DEADLINE_EXCEEDED = "0", "3", "4"
+OK, INVALID_ARGUMENT, DEADLINE_EXCEEDED, UNAVAILABLE = "0", "3", "4", "14"
 OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]
 
 
@@ -172,3 +172,27 @@ def test_a_connection_with_many_calls_keeps_no_other_from_its_one(tmp_path: Path
 
     with running(project.project):
         assert asyncio.run(ask(f"127.0.0.1:{port_of(project)}")) < 40
+
+
+FULL = """
+[serving]
+grpc_port = 0
+batch_wait = "20s"
+max_queued_rows = 4
+"""
+
+
+def test_more_connections_are_no_way_into_a_full_queue(tmp_path: Path) -> None:
+    """Nobody gets in before others by opening another one."""
+    project = make_project(tmp_path, FULL)
+    publish(project, add_version(project, 1, runtime="onnx"), epoch=1)
+    with running(project.project) as server:
+        port = port_of(project)
+        with Raw(port) as first, Raw(port) as second:
+            for raw, calls in ((first, 5), (second, 1)):
+                raw.begin()
+                for stream in range(1, 2 * calls, 2):
+                    raw.head(stream, INFER)
+                    raw.message(stream, by_hand())
+                assert raw.status() == UNAVAILABLE  # of the one that found the queue full
+            assert server.predict([[1, 2, 3, 4]]).status_code == 503

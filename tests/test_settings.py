@@ -150,6 +150,7 @@ def test_settings_cannot_be_changed(tmp_path: Path) -> None:
         (SMALLEST + "[serving]\ntraces = 'http://:4318'", "serving.traces", "http or https"),
         (SMALLEST + "[serving]\ntraces = 'http://a:99999'", "serving.traces", "http or https"),
         (SMALLEST + "[serving]\ntraces = 'http://me:x@a'", "serving.traces", "OTLP_HEADERS"),
+        (SMALLEST + "[serving]\ntraces = 'http://:x@a'", "serving.traces", "OTLP_HEADERS"),
         (SMALLEST + "[serving]\ntraces = 'http://a/?key=x'", "serving.traces", "OTLP_HEADERS"),
         (SMALLEST + "[serving]\ntraces_share = 2", "serving.traces_share", "from 0 to 1"),
         (SMALLEST + "[serving]\ndefault_answer = 'yes'", "serving.default_answer", "in JSON"),

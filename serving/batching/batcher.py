@@ -288,9 +288,10 @@ class Batcher:
         if waiting.asked is not None:
             self._special -= 1
             self._odd -= waiting.odd
-            held = self._held.pop(waiting.caller) - waiting.count
+            caller = waiting.asked.caller
+            held = self._held.pop(caller) - waiting.count
             if held:
-                self._held[waiting.caller] = held
+                self._held[caller] = held
         if isinstance(result, HomeostatError):
             waiting.future.set_exception(result)
         else:

@@ -24,7 +24,9 @@ class Waiting(msgspec.Struct):
 
     @property
     def caller(self) -> str:
-        return self.asked.caller if self.asked else ""
+        """Who takes turns with others."""
+        asked = self.asked
+        return (asked.caller or asked.connection) if asked else ""
 
     @property
     def count(self) -> int:

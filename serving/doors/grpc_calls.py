@@ -151,8 +151,8 @@ class InferenceCalls:
 
 
 def _asked_of(call: Call, model: ServedModel) -> Asked:
-    """Without keys each connection is a caller of its own: unlike one of HTTP/1, it may have a
-    thousand calls open. Raises AuthError, Refused."""
+    """Without keys each connection takes turns with the others: unlike one of HTTP/1, it may have
+    a thousand calls open. Raises AuthError, Refused."""
     key = model.keys.allow(call.authorization, Scope.PREDICT)
     timeout = call.headers.get(b"grpc-timeout")
     if timeout is not None:
@@ -160,7 +160,7 @@ def _asked_of(call: Call, model: ServedModel) -> Asked:
     else:
         seconds = model.settings.serving.deadline.total_seconds() or math.inf
     charge = model.keys.charge_for(key) if key else None
-    return Asked(key or call.caller, call.began + seconds, charge)
+    return Asked(key, call.began + seconds, charge, call.caller)
 
 
 def _submitted(model: ServedModel, request: Any, asked: Asked) -> Later[Any]:

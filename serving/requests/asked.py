@@ -18,11 +18,14 @@ _UNITS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-
 
 
 class Asked(NamedTuple):
-    """`caller`: its key's name, or what else a door knows it by; those without are one caller."""
+    """`caller`: its key's name; those without are one caller. But where their door can tell their
+    connections apart, these take turns: anybody may open as many as he likes, so that none of them
+    has a share of its own of a queue that is full."""
 
     caller: str = ""
     until: float = math.inf  # by the event loop's clock
     charge: Charge | None = None  # of a key with a limit, to be told how many rows they are
+    connection: str = ""
 
 
 def asked_of(headers: Headers, keys: Keyring, limit: int, deadline: float) -> Asked | None:
