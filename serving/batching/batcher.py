@@ -288,10 +288,9 @@ class Batcher:
         if waiting.asked is not None:
             self._special -= 1
             self._odd -= waiting.odd
-            caller = waiting.asked.caller
-            held = self._held.pop(caller) - waiting.count
+            held = self._held.pop(waiting.asked.caller) - waiting.count
             if held:
-                self._held[caller] = held
+                self._held[waiting.asked.caller] = held
         if isinstance(result, HomeostatError):
             waiting.future.set_exception(result)
         else:
