@@ -213,6 +213,8 @@ def test_more_than_a_collector_takes_is_dropped_and_counted() -> None:
         assert tally.dropped >= 100
         assert tally.sent == 0
         tally.exporter.stop(0.1)
+        tally.exporter.put(over(1)[0])
+        assert (tally.sent, tally.dropped) == (0, MOST_WAITING + AT_ONCE + 101)
 
 
 def test_what_a_collector_takes_is_counted() -> None:

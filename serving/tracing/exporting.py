@@ -52,6 +52,9 @@ class Exporter:
         self._sent = sent
         self._dropped = dropped
         self._waiting: deque[Trace] = deque()
+        self._counting = threading.Lock()  # of the two below
+        self._at_work: list[Trace] = []  # what the collector is being given
+        self._over = False  # nothing is sent any more
         self._wake = threading.Event()
         self._ending = False
         self._told_at: float | None = None
@@ -63,7 +66,7 @@ class Exporter:
     def put(self, trace: Trace) -> None:
         """Waits for nothing."""
         waiting = self._waiting
-        if len(waiting) >= MOST_WAITING:
+        if self._over or len(waiting) >= MOST_WAITING:
             self._dropped(1)
             return
         waiting.append(trace)
@@ -71,10 +74,17 @@ class Exporter:
             self._wake.set()
 
     def stop(self, within: float) -> None:
-        """Send what waits, as far as the collector takes it in that many seconds."""
+        """Send what waits, as far as the collector takes it in that many seconds. The rest is
+        dropped, and so is what it is being given then."""
         self._ending = True
         self._wake.set()
         self._thread.join(within)
+        with self._counting:
+            self._over = True
+            left = len(self._at_work) + len(self._waiting)
+            self._waiting.clear()
+        if left:
+            self._dropped(left)
         self._exporter.shutdown()  # type: ignore[no-untyped-call]
 
     def _run(self) -> None:
@@ -83,9 +93,14 @@ class Exporter:
             self._wake.wait(EVERY)
             self._wake.clear()
             ending = self._ending  # looked at before the queue: what came before it is sent
-            while self._waiting:
-                count = min(len(self._waiting), AT_ONCE)
-                self._send([self._waiting.popleft() for _ in range(count)])
+            while traces := self._next():
+                self._send(traces)
+
+    def _next(self) -> list[Trace]:
+        with self._counting:
+            count = min(len(self._waiting), AT_ONCE)
+            self._at_work = [self._waiting.popleft() for _ in range(count)]
+            return self._at_work
 
     def _send(self, traces: list[Trace]) -> None:
         try:
@@ -94,10 +109,13 @@ class Exporter:
         except Exception:  # this thread has to go on
             log.exception("traces could not be written")
             taken = False
+        with self._counting:
+            if self._over:  # and counted: see stop
+                return
+            self._at_work = []
+            (self._sent if taken else self._dropped)(len(traces))
         if taken:
-            self._sent(len(traces))
             return
-        self._dropped(len(traces))
         now = time.monotonic()
         if self._told_at is None or now - self._told_at > TELL_EVERY:
             self._told_at = now
