@@ -83,12 +83,14 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> dict[int, LoadedModel]:
 KNOWN, UNKNOWN = [[1, 2]], [[1, WORDS + 5]]
 
 
-def submit(served: Served, traces: Tracing, rows: list[list[int]]) -> Later[Any]:
+def submit(
+    served: Served, traces: Tracing, rows: list[list[int]], name: str | None = None
+) -> Later[Any]:
     """As a door does."""
     trace = traces.begin("POST /predict", {}, None)
     assert trace is not None
     with traces.looking_at(trace):
-        answer = served.submit(rows)
+        answer = served.submit(rows, name=name)
     traces.end_with(trace, answer)
     return answer
 
@@ -141,6 +143,48 @@ def test_whoever_stands_in_is_named(tmp_path: Path, loaded: dict[int, LoadedMode
     served.run(work)
     told = [(each.version, each.role, each.error) for each in found]
     assert told == [("2", "champion", "model-failed"), ("1", "fallback", None)]
+
+
+def test_a_neighbour_in_a_batch_is_no_part_of_a_trace(
+    tmp_path: Path, loaded: dict[int, LoadedModel]
+) -> None:
+    """Whatever follows from its answer, such as the next request of its connection."""
+    traces, found = tracing()
+    served = Served(tmp_path, tracing=traces)
+    seen: list[Trace | None] = []
+
+    async def work() -> None:
+        served.serve(loaded[1])
+        told = [submit(served, traces, KNOWN), served.submit(KNOWN)]
+        told[1].add_done_callback(lambda _: seen.append(traces.current))
+        await answered(told)
+
+    served.run(work)
+    assert (seen, len(found)) == ([None], 1)
+
+
+@pytest.mark.parametrize("traced", ["neighbour", "own"])
+def test_whoever_stands_in_does_so_for_the_right_one(
+    tmp_path: Path, loaded: dict[int, LoadedModel], traced: str
+) -> None:
+    """Also after a try in a batch that another request began."""
+    traces, found = tracing()
+    settings = 'breaker_errors = 1\nbreaker_rest = "1ms"'
+    served = Served(tmp_path, serving=settings, tracing=traces)
+
+    async def work() -> None:
+        served.serve(loaded[2], previous=loaded[1])
+        await answered([served.submit(UNKNOWN)])
+        await asyncio.sleep(0.005)
+        if traced == "neighbour":
+            told = [submit(served, traces, KNOWN, name="2"), served.submit(UNKNOWN)]
+        else:
+            told = [served.submit(KNOWN, name="2"), submit(served, traces, UNKNOWN)]
+        assert [answer["version"] for answer in await answered(told)] == ["2", "1"]
+
+    served.run(work)
+    expected = ("2", "champion") if traced == "neighbour" else ("1", "fallback")
+    assert [(each.version, each.role) for each in found] == [expected]
 
 
 def test_what_finds_no_room_is_told(tmp_path: Path, loaded: dict[int, LoadedModel]) -> None:

@@ -19,6 +19,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Status
 from serving_kit import MODEL, Breaks, Server, add_version, make_project, publish, running
 from tritonclient.utils import InferenceServerException
 
+from homeostat.auth import Limit, Scope, add_key, new_key
 from homeostat.settings import Settings
 
 ROW = [1.0, 2.0, 3.0, 4.0]
@@ -175,6 +176,29 @@ def test_a_share_is_traced_and_whoever_asks_for_it(tmp_path: Path) -> None:
             assert trace.root.trace_id.hex() == TRACE
             assert server.stop() == 0
         assert len(collector.traces(1)) == 1
+
+
+def test_nobody_forces_traces_who_may_not_ask(tmp_path: Path) -> None:
+    """Through no door: neither without a key nor past the limit of one."""
+    token, key = new_key("limited", frozenset([Scope.PREDICT]), Limit(0.001, 2))
+    forced = {"traceparent": f"00-{TRACE}-{SPAN}-01"}
+    with collecting() as collector:
+        project = traced(tmp_path, collector.url, share=0.0)
+        add_key(project.keys_path, key)
+        with running(project.project) as server:
+            statuses, codes = [], []
+            for bearer in ("wrong", token, token):
+                sent = forced | {"authorization": f"Bearer {bearer}"}
+                answer = server.http.post("/predict", json=BODIES["/predict"], headers=sent)
+                statuses.append(answer.status_code)
+                try:
+                    ask_by_grpc(project, ROW, **sent)
+                except InferenceServerException as error:
+                    codes.append(error.status().removeprefix("StatusCode."))
+            assert statuses == [401, 200, 429]
+            assert codes == ["UNAUTHENTICATED", "RESOURCE_EXHAUSTED"]
+            assert server.stop() == 0
+        assert [each.said.get("error.type") for each in collector.traces(2)] == [None, None]
 
 
 def test_errors_are_told_and_whose_they_are(server: Server, collector: Collector) -> None:

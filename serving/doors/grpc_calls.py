@@ -107,6 +107,7 @@ class InferenceCalls:
             request = _parsed(message)
             model = model_of(self._models, request.model_name)
             asked = _asked_of(call, model)
+            call.admitted = True
             if len(message) > int(model.settings.serving.max_body):
                 raise too_large(int(model.settings.serving.max_body))
             started = perf_counter()

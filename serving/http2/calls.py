@@ -12,12 +12,23 @@ from serving.http2.messages import Refused
 class Call:
     """One stream, from its headers to the last byte of its answer."""
 
-    __slots__ = ("began", "caller", "data", "ended", "headers", "out", "size", "window")
+    __slots__ = (
+        "admitted",
+        "began",
+        "caller",
+        "data",
+        "ended",
+        "headers",
+        "out",
+        "size",
+        "window",
+    )
 
     def __init__(self, headers: Headers, caller: str, window: int, began: float) -> None:
         self.headers = headers
         self.caller = caller  # its connection's name, which no other has
         self.began = began  # by the event loop's clock
+        self.admitted = False  # who answers it knows that the caller may ask
         self.data: list[bytes] = []
         self.size = 0
         self.ended = False  # nothing more comes from the client

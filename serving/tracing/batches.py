@@ -71,7 +71,8 @@ class TracedBatcher(Batcher):
         if trace is None:
             return super().submit(rows, asked)
         self._followed.begin(rows, trace)
-        answer = super().submit(rows, asked)
+        with self._followed.tracing.looking_at_none():  # the batch answers others too
+            answer = super().submit(rows, asked)
         self._followed.until(rows, trace, answer)
         return answer
 

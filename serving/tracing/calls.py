@@ -28,7 +28,7 @@ class TracedCalls:
             return self._calls.begin(call, message)
         with self._tracing.looking_at(trace):
             answer = self._calls.begin(call, message)
-        self._tracing.end_with(trace, answer)
+        self._tracing.end_with(trace, answer, admitted=call.admitted)
         return answer
 
     def refusal(self, error: BaseException) -> Refused:

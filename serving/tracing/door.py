@@ -30,8 +30,9 @@ class TracedDoor:
         traceparent = next((value for name, value in headers if name == HEADER), None)
         trace = self._tracing.begin(self._name, self._attributes, traceparent)
         if trace is None:
+            self._tracing.leave()  # a request may begin where the one before it was answered
             return self._door.admit(headers), None
-        with self._tracing.looking_at(trace):
+        with self._tracing.looking_at(trace, admitted=False):
             return self._door.admit(headers), trace
 
     def answer(self, body: bytes, told: tuple[Any, Trace | None]) -> Later[Written]:

@@ -11,6 +11,8 @@ from serving.requests.problem import problem_of
 from serving.tracing.trace import Trace
 from serving.tracing.traceparent import parent_of
 
+_TOO_MUCH = 429  # rows of a key, see requests.limits
+
 
 class Tracing:
     """Of one process. `share`: of the requests whose callers do not say; `chance` gives numbers
@@ -34,7 +36,7 @@ class Tracing:
     ) -> Trace | None:
         """None: this request is not traced."""
         parent = parent_of(traceparent)
-        wanted = self._chance() < self._share if parent is None else parent.sampled
+        wanted = self._is_of_the_share() if parent is None else parent.sampled
         return Trace(name, parent, attributes, self.now_ns()) if wanted else None
 
     @property
@@ -43,28 +45,52 @@ class Tracing:
         return self._current.get()
 
     @contextmanager
-    def looking_at(self, trace: Trace) -> Iterator[None]:
-        """Its end with an error where one is raised."""
+    def looking_at(self, trace: Trace, *, admitted: bool = True) -> Iterator[None]:
+        """Its end with an error where one is raised. `admitted`: see end."""
         token = self._current.set(trace)
         try:
             yield
         except Exception as error:
-            self.end(trace, error)
+            self.end(trace, error, admitted=admitted)
             raise
         finally:
             self._current.reset(token)
 
-    def end_with(self, trace: Trace, answer: Answer) -> None:
-        """Once the answer is there."""
+    @contextmanager
+    def looking_at_none(self) -> Iterator[None]:
+        """For what is begun here and goes on for others too."""
+        token = self._current.set(None)
+        try:
+            yield
+        finally:
+            self._current.reset(token)
+
+    def leave(self) -> None:
+        """What follows is of a request that is not traced, though another one led here."""
+        if self._current.get() is not None:
+            self._current.set(None)
+
+    def end_with(self, trace: Trace, answer: Answer, *, admitted: bool = True) -> None:
+        """Once the answer is there. `admitted`: see end."""
 
         def done(found: Answer) -> None:
-            self.end(trace, found.exception())
+            self.end(trace, found.exception(), admitted=admitted)
 
         answer.add_done_callback(done)
 
-    def end(self, trace: Trace, error: BaseException | None = None) -> None:
+    def end(
+        self, trace: Trace, error: BaseException | None = None, *, admitted: bool = True
+    ) -> None:
+        """`admitted`: it is known that the caller may ask. Of those who may not, or not as much,
+        only the share is traced: or anybody could have as many traces made as he likes."""
         trace.ended = self.now_ns()
         if error is not None:
             problem = problem_of(error)
             trace.error, trace.failed = problem.kind, problem.status >= 500
+            refused = not admitted or problem.status == _TOO_MUCH
+            if refused and trace.parent is not None and not self._is_of_the_share():
+                return
         self._put(trace)
+
+    def _is_of_the_share(self) -> bool:
+        return self._chance() < self._share

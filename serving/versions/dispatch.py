@@ -5,6 +5,7 @@ or what stands in for one that fails.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import copy_context
 
 from homeostat.errors import HomeostatError, ModelError
 from homeostat.identifiers import uuid7_batch
@@ -108,6 +109,7 @@ def _or_instead(
 ) -> Later[Written]:
     """Nobody pays for the try of a version that fails still."""
     answer: Later[Written] = Later()
+    context = copy_context()  # of the request: the try is over in that of a batch
 
     def settle(done: Later[Written]) -> None:
         error = done.exception()
@@ -122,9 +124,11 @@ def _or_instead(
             settle(done)
             return
         try:
-            _instead(model, stand_in, rows, asked).add_done_callback(settle)
+            instead = context.run(_instead, model, stand_in, rows, asked)
         except HomeostatError as error:  # it is overloaded
             answer.set_exception(error)
+        else:
+            instead.add_done_callback(settle)
 
     trying.add_done_callback(tried)
     return answer
