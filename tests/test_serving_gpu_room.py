@@ -218,6 +218,11 @@ def test_neither_loads_for_a_while(tmp_path: Path) -> None:
         await card.follow(lambda: card.loads == ["1", "2", "1"])
         with pytest.raises(NotReady, match=r"the GPU is lost; version 1.*the driver hangs"):
             await card.ask()
+        card.promote(1)
+        await card.follower.step()
+        assert card.loads == ["1", "2", "1", "1"], "it is not brought back in its own place"
+        assert card.model.problem == "version 1: the driver hangs"
+        card.promote(2)
         del card.broken["1"]
         await card.serves(1)
         assert await card.ask() == "1"

@@ -129,8 +129,9 @@ class Follower:
             problem = self._put_off(rollout.champion, error, self._champion)
         model.failed(problem)
         # here, where the error holds on to nothing of the load any more
-        if model.current is None and self._served is not None:
-            await self._bring_back(self._served, rollout.champion, problem)
+        left = self._served
+        if model.current is None and left is not None and left != rollout.champion:
+            await self._bring_back(left, rollout.champion, problem)
 
     async def _bring_back(self, ref: VersionRef, heir: VersionRef, problem: str) -> None:
         """The version that left memory for one that then could not be loaded."""
