@@ -28,10 +28,11 @@ from loop.scoring import in_cache
 
 def require_fit_for_trial(
     settings: Settings, state: State, version: str, kind: TrialKind, *, force: bool
-) -> VersionRef:
-    """The version, in the cache. Raises NotReady, which says what is missing, RegistryUnavailable
-    where it is not in the cache and MLflow is away. `force`: though it met no gate, or the log does
-    not take its rows; not though it takes something else than the champion."""
+) -> tuple[VersionRef, int]:
+    """The version, in the cache, and the epoch whose champion it is like. Raises NotReady, which
+    says what is missing, RegistryUnavailable where it is not in the cache and MLflow is away.
+    `force`: though it met no gate, or the log does not take its rows; not though it takes something
+    else than the champion."""
     model = settings.model.name
     with state.begin() as tx:
         rollout = rollouts.current(tx, model)
@@ -44,7 +45,7 @@ def require_fit_for_trial(
     ref = _found(settings, version)
     _require_alike(settings, rollout, ref)
     if force:
-        return ref
+        return ref, rollout.epoch
     require_fit(settings, ref)
     if kind is not TrialKind.SHADOW and (report is None or report.outcome is not GateOutcome.PASS):
         why = report.reason if report else "it met none"
@@ -52,7 +53,7 @@ def require_fit_for_trial(
             f"version {version} did not pass its gate ({why}), and callers would get its answers: "
             f"`homeostat gate {version}`, `--as shadow`, or --force"
         )
-    return ref
+    return ref, rollout.epoch
 
 
 def _gate_of(tx: Connection, model: str, version: str) -> GateReport | None:

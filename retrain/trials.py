@@ -17,12 +17,21 @@ from retrain.promotion import remember, tell_trial
 
 
 def start(
-    tx: Connection, model: str, trial: Trial, *, reason: str, actor: str, now: datetime
+    tx: Connection, model: str, trial: Trial, *, seen: int, reason: str, actor: str, now: datetime
 ) -> Rollout:
     """Put a version on trial, or change kind and share of the one that is. Raises NotReady without
-    a champion, Conflict where it is the champion or another version is on trial."""
+    a champion, Conflict where it is the champion or another version is on trial.
+
+    `seen` is the epoch whose champion it was compared with: raises Conflict when that is over.
+    """
     current = _current(tx, model)
     version, before = trial.version.version, current.trial
+    if current.epoch != seen:
+        raise Conflict(
+            f"version {version} was compared with the champion of epoch {seen} of {model}, and "
+            f"meanwhile epoch {current.epoch} began (version {current.champion.version} serves, "
+            f"by {current.actor}): nothing was changed; give the same command again"
+        )
     if version == current.champion.version:
         raise Conflict(f"version {version} of {model} is the champion: it answers everything")
     if before is not None and before.version.version != version:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from homeostat.errors import HomeostatError
 from homeostat.settings import Settings, load
-from serving.processes.last_moments import ignore_signals
+from serving.processes.last_moments import end_soon
 from serving.processes.logs import configure_logging
 
 if TYPE_CHECKING:
@@ -66,5 +66,5 @@ def _count(text: str) -> int:
 
 if __name__ == "__main__":
     status = main(sys.argv[1:], os.environ)
-    ignore_signals()
+    end_soon(status)
     sys.exit(status)

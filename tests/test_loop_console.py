@@ -92,7 +92,7 @@ def test_what_is_over_is_removed_and_what_serves_is_kept(context: Context) -> No
         # tried again and again: no act of a trial takes the place of a version that served
         for share in range(1, 2 * tidying.KEPT_ROLLOUTS):
             trial = Trial(version=made[1][1], kind=TrialKind.SHADOW, share=share / 100)
-            trials.start(tx, context.model, trial, reason="", actor="ada", now=NOW)
+            trials.start(tx, context.model, trial, seen=share, reason="", actor="ada", now=NOW)
     assert tidying.tidy(context) == 2, "two folders of the one run that is over"
     left = {folder.name for folder in context.settings.runs_path.iterdir()}
     assert left == {made[0][0], made[1][0], *(run_id for run_id, _ in made[3:])}
@@ -105,7 +105,8 @@ def test_a_version_on_trial_is_shown(context: Context) -> None:
     trial = Trial(version=two, kind=TrialKind.CANARY, share=0.25)
     with context.state.begin() as tx:
         promotion.promote(tx, context.model, one, run_id=None, reason="", actor="ada", now=NOW)
-        trials.start(tx, context.model, trial, reason="", actor="ada", now=datetime.now(UTC))
+        now = datetime.now(UTC)
+        trials.start(tx, context.model, trial, seen=1, reason="", actor="ada", now=now)
     client = TestClient(make_app(context, Keyring()))
     page = client.get("/").text
     assert "canary, 25.0 % of the requests" in page

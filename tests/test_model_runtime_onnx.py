@@ -14,7 +14,7 @@ import pytest
 from homeostat.errors import ModelError
 from homeostat.model_runtime.contract import Batch, LoadedModel
 from homeostat.model_runtime.loading import load
-from homeostat.model_runtime.onnx_program import load_onnx
+from homeostat.model_runtime.onnx_program import OnnxModel, load_onnx
 from homeostat.model_runtime.placement import Placement
 from homeostat.model_runtime.residency import needed
 from homeostat.records import Task
@@ -220,6 +220,39 @@ def test_what_it_takes_of_a_device_is_measured(tmp_path: Path) -> None:
     size = (folder / "model.onnx").stat().st_size
     assert taken(1000 * MB, 1100 * MB, 1200 * MB) == needed(size, 0)
     assert load_onnx(folder, spec, embedding=None, classes=(), threads=1).memory_bytes == 0
+
+
+@pytest.fixture
+def cuda_in_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with onnxruntime-gpu where a library that it needs is missing: CUDA is on offer, and each
+    session is opened on the CPU. torch finds a GPU of a gigabyte."""
+    import onnxruntime
+    import torch
+
+    offered = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: offered)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (900 * MB, 1024 * MB))
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider 'CUDAExecutionProvider'")
+@pytest.mark.usefixtures("cuda_in_name")
+def test_what_fell_back_to_the_cpu_is_on_no_gpu(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It answers, takes nothing of a GPU that another version would have to leave, needs no thread
+    of its own, and the log says so. Where the settings insist on a GPU, it does not load."""
+    entry = entry_of(tmp_path, network())
+    folder, spec = model_folder(entry), read_spec(entry)
+
+    def opened(placement: Placement) -> OnnxModel:
+        return load_onnx(folder, spec, embedding=None, classes=(), threads=1, placement=placement)
+
+    model = opened(Placement(device="auto"))
+    assert (model.memory_bytes, model.on_gpu, model.blocking) == (0, False, False)
+    assert len(model.predict(Batch(2, matrix=rows_of(2))).predictions) == 2
+    assert "version 1 of net computes on the CPU: ONNX Runtime has CUDA and could" in caplog.text
+    with pytest.raises(ModelError, match=r'serving\.device is "cuda", and ONNX Runtime has CUDA'):
+        opened(Placement(device="cuda"))
 
 
 def test_its_memory_goes_when_it_is_closed(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ is none here; networks, cache and follower are real."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -35,12 +36,16 @@ without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a G
 
 
 class Card:
-    """A GPU of so many bytes, of which every version takes four gigabytes, and one model on it."""
+    """A GPU of so many bytes, of which every version takes four gigabytes, and one model on it;
+    beside others, where these are given."""
 
-    def __init__(self, folder: Path, size: int) -> None:
+    def __init__(self, folder: Path, size: int, runtime: str = "torch", *others: Card) -> None:
         self.size = size
         self.settings = make_project(folder)
-        self.refs = {number: add_version(self.settings, number) for number in (1, 2, 3)}
+        self.refs = {
+            number: add_version(self.settings, number, runtime=runtime) for number in (1, 2, 3)
+        }
+        self.others = others
         self.broken: dict[str, str] = {}  # versions that do not load, and what their error says
         self.loads: list[str] = []
         self.model = ServedModel(
@@ -50,7 +55,8 @@ class Card:
             measuring=Measuring(Instruments("server", CollectorRegistry()), MODEL, classes=True),
             now_us=lambda: 1_700_000_000_000_000,
         )
-        self.follower = Follower(self.model, load=self._load, left=self._left)
+        models = [self.model, *(other.model for other in others)]
+        self.follower = Follower(self.model, models, load=self._load, left=self._left)
         self._epoch = 0
 
     def _load(self, settings: Settings, spec: ModelSpec) -> LoadedModel:
@@ -64,7 +70,8 @@ class Card:
         return loaded
 
     def _left(self, serving: ServingSettings, runtime: str, beside: int) -> int:
-        return self.size - sum(map(memory_of, self.model.versions))
+        known = [each for each in self.model.versions if each.model.spec.runtime == "torch"]
+        return self.size - sum(map(memory_of, known)) - beside
 
     def promote(self, version: int, trial: Trial | None = None) -> None:
         self._epoch += 1
@@ -95,13 +102,15 @@ class Card:
             try:
                 await work()
             finally:
-                await self.model.close()
+                for model in models:
+                    await model.close()
 
-        self.model.journal.start()
-        try:
+        models = [self.model, *(other.model for other in self.others)]
+        with contextlib.ExitStack() as stack:
+            for model in models:
+                model.journal.start()
+                stack.callback(model.journal.close)
             asyncio.run(all_of_it())
-        finally:
-            self.model.journal.close()
 
 
 def test_versions_that_fit_are_in_memory_together(tmp_path: Path) -> None:
@@ -119,6 +128,25 @@ def test_versions_that_fit_are_in_memory_together(tmp_path: Path) -> None:
 
     card.run(work)
     assert card.loads == ["1", "2", "3"]
+
+
+def test_what_other_models_hold_is_not_free(tmp_path: Path) -> None:
+    """What ONNX Runtime has is in no account of torch's: it counts for every model of the server,
+    whosever it is. Who makes room is the model itself."""
+    pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+    other = Card(tmp_path / "other", 9 * GB, "onnx")
+    card = Card(tmp_path / "card", 9 * GB, "torch", other)
+
+    async def work() -> None:
+        other.promote(1)
+        await other.serves(1)
+        for version in (1, 2):
+            card.promote(version)
+            await card.serves(version)
+        assert card.held == ["2"]
+        assert other.held == ["1"]
+
+    card.run(work)
 
 
 def test_the_one_that_serves_leaves_for_its_successor(
@@ -218,6 +246,11 @@ def test_neither_loads_for_a_while(tmp_path: Path) -> None:
         await card.follow(lambda: card.loads == ["1", "2", "1"])
         with pytest.raises(NotReady, match=r"the GPU is lost; version 1.*the driver hangs"):
             await card.ask()
+        card.promote(1)
+        await card.follower.step()
+        assert card.loads == ["1", "2", "1", "1"], "it is not brought back in its own place"
+        assert card.model.problem == "version 1: the driver hangs"
+        card.promote(2)
         del card.broken["1"]
         await card.serves(1)
         assert await card.ask() == "1"

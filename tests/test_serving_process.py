@@ -33,6 +33,7 @@ from homeostat.errors import AuthError, Unavailable
 from homeostat.journal.reader import Journal
 from homeostat.records import Task
 from homeostat.settings import Settings
+from serving.processes.slot import Slot
 
 ROW = [1.0, 2.0, 3.0, 4.0]
 SLOW = ("mlflow", "evidently", "pandas", "sqlalchemy", "apscheduler", "sklearn", "scipy")
@@ -229,6 +230,57 @@ def test_a_start_that_may_not_be_is_refused(
     assert (done.returncode, done.stdout) == (1, "")
     assert says in done.stderr
     assert "Traceback" not in done.stderr
+
+
+HANGS = {
+    "a thread": "threading.Thread(target=threading.Event().wait, name='stuck').start()",
+    "an exit hook": "atexit.register(threading.Event().wait)",
+}
+
+
+@pytest.mark.parametrize("what", HANGS)
+def test_nothing_keeps_an_ended_process_alive(what: str) -> None:
+    """A library's thread or exit hook that hangs, while signals to end are ignored: after a while
+    the process ends by itself, with the status it had, and says what it did not wait for."""
+    program = (
+        "import atexit, sys, threading\n"
+        "from serving.processes.last_moments import end_soon\n"
+        "from serving.processes.logs import configure_logging\n"
+        f"configure_logging()\n{HANGS[what]}\nend_soon(3, within=0.2)\nsys.exit(3)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 3
+    waits = {"a thread": "threads (stuck)", "an exit hook": "what is to be called at its exit"}
+    assert f"still waits for {waits[what]}: the process ends without" in done.stderr
+
+
+@pytest.mark.parametrize("entry", ["serving", "serving.processes.worker"])
+def test_each_process_of_the_server_ends_so(tmp_path: Path, entry: str) -> None:
+    """One that serves alone, and a worker: here by a start that may not be, with a thread that
+    somebody's own code began."""
+    (tmp_path / "sitecustomize.py").write_text(f"import threading\n{HANGS['a thread']}\n")
+    make_project(tmp_path / "project")
+    given = [f"--project={tmp_path / 'project'}"]
+    ours, theirs = socket.socketpair()
+    with ours, theirs, socket.create_server(("127.0.0.1", 0)) as listener:
+        if entry != "serving":
+            told = {"slot": 0, "count": 2, "line": theirs.fileno(), "listener": listener.fileno()}
+            told |= {"seats": theirs.fileno(), "supervisor": os.getpid()}
+            given += [f"--{name}={number}" for name, number in told.items()]
+        path = f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+        done = subprocess.run(
+            [sys.executable, "-m", entry, *given],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+            env=os.environ | {"PYTHONPATH": path, "HOMEOSTAT_SERVING_PORT": "many"},
+            pass_fds=(theirs.fileno(), listener.fileno()),
+        )
+    assert done.returncode in (1, Slot.REFUSED)
+    assert "still waits for threads (stuck): the process ends without" in done.stderr
 
 
 def test_the_client_says_when_nobody_is_there() -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -332,6 +335,43 @@ def test_a_version_with_other_classes(tmp_path: Path) -> None:
     with pytest.raises(NotReady, match="its classes are circle, square, moon, not circle"):
         house.order("trial", "start", "2", "--as", "shadow")
     house.state.close()
+
+
+def when_read(fifo: Path, reading: Future[str]) -> int:
+    """A descriptor to write into, once somebody waits for what comes out."""
+    while not reading.done():
+        try:
+            return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as nobody:
+            if nobody.errno != errno.ENXIO:
+                raise
+            time.sleep(0.01)
+    raise AssertionError(reading.result())
+
+
+def test_another_champion_since_it_was_compared(house: House) -> None:
+    """The loop promotes while the command still looks at the version: that was compared with a
+    champion that serves no more, so nothing is written, and the error says what to do."""
+    spec = entry_path(house.settings.cache_path, MODEL, "2") / SPEC_FILE
+    kept = spec.rename(spec.with_name("kept"))
+    os.mkfifo(spec)
+    with ThreadPoolExecutor(1) as pool:
+        order = pool.submit(house.order, "trial", "start", "2", "--as", "shadow")
+        fifo = when_read(spec, order)
+        with house.state.begin() as tx:
+            promotion.promote(
+                tx, MODEL, house.versions[3], run_id=None, reason="", actor="loop", now=BEGAN
+            )
+        told = kept.read_bytes()
+        kept.replace(spec)  # for whoever reads it after this
+        os.write(fifo, told)
+        os.close(fifo)
+        with pytest.raises(Conflict, match=r"meanwhile epoch 2 began \(version 3 serves, by loop"):
+            order.result()
+    assert house.rollout().trial is None
+    assert house.rollout().epoch == 2
+    house.order("trial", "start", "2", "--as", "shadow")
+    assert house.rollout().trial is not None
 
 
 def test_a_version_whose_files_were_changed(house: House) -> None:

@@ -39,7 +39,7 @@ def _open_door() -> tuple[Door, asyncio.Task[None]]:
     model = models[settings.model.name]
     model.journal.start()
     front = make_front(models, Alone(models, registry), host="127.0.0.1", draining=lambda: False)
-    task = asyncio.get_event_loop().create_task(Follower(model).follow())
+    task = asyncio.get_event_loop().create_task(Follower(model, [model]).follow())
     return (model, front), task
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,12 +20,18 @@ from homeostat.model_runtime.placement import CPU, Placement
 from homeostat.model_runtime.residency import FreeMemory
 from homeostat.records import ModelSpec
 
+log = logging.getLogger(__name__)
+
 FILE = Path("model.onnx")
 _WARM_UP_ROWS = 64
 _TRIES = 5
 _BLOCKING_SECONDS = 0.003  # as long as an event loop may wait
 _QUIET = 3  # errors only: what it finds odd about a model is no news to who serves it
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+_FELL_BACK = (
+    "ONNX Runtime has CUDA and could not use it: its own lines on standard error say why, mostly a "
+    "driver, CUDA or cuDNN that is missing or of another version"
+)
 _TYPES = {
     "tensor(float)": np.float32,
     "tensor(double)": np.float64,
@@ -100,10 +107,14 @@ def load_onnx(
     how much of the device's memory is: by default the GPU's, where the model is on one."""
     where = _where(spec)
     try:
-        placement = placed(placement)
-        free = free or (_free_of_gpu() if placement.on_gpu else _nothing)
+        tried = placed(placement)
+        measured = free is not None
+        free = free or (_free_of_gpu() if tried.on_gpu else _nothing)
         before = free()
-        session = _session(folder / FILE, threads, placement)
+        session = _session(folder / FILE, threads, tried)
+        placement = _opened(session, placement)
+        if tried.on_gpu and not placement.on_gpu:
+            log.warning("%s computes on the CPU: %s", where, _FELL_BACK)
         program = _program(session, spec, embedding, where)
         sample = _sample(program)
         opened = free()
@@ -125,15 +136,14 @@ def load_onnx(
                 "so it cannot be the embedding"
             )
     head = head_for(spec.task, raw, classes, where, spec.postprocessing)
-    batches = placement.batch_rows // len(sample)
+    size, batches = (folder / FILE).stat().st_size, placement.batch_rows // len(sample)
     slow = _seconds(lambda: program.run(sample)) >= _BLOCKING_SECONDS
-    on_device = placement.on_gpu or free is not _nothing
     return OnnxModel(
         spec=replace(spec, classes=head.classes, embedding=embedding),
         program=program,
         head=head,
         blocking=slow or placement.on_gpu,  # an event loop never waits for a GPU
-        memory_bytes=memory.needed((folder / FILE).stat().st_size, batches) if on_device else 0,
+        memory_bytes=memory.needed(size, batches) if placement.on_gpu or measured else 0,
     )
 
 
@@ -143,6 +153,12 @@ def placed(placement: Placement) -> Placement:
         lambda: _CUDA in _onnxruntime().get_available_providers(),
         "the onnxruntime that is installed has no CUDA: install onnxruntime-gpu",
     )
+
+
+def _opened(session: Any, placement: Placement) -> Placement:
+    """Where it is in truth: ONNX Runtime goes on without a GPU that it cannot use. Raises
+    ModelError where the settings insist on one."""
+    return placement.resolved(lambda: _CUDA in session.get_providers(), _FELL_BACK)
 
 
 def _onnxruntime() -> Any:

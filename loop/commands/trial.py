@@ -54,14 +54,20 @@ def start(project: Path, version: str, kind: str, share: float, reason: str, for
     """
     settings = settings_of(project)
     with state_of(settings) as state:
-        ref = require_fit_for_trial(settings, state, version, TrialKind(kind), force=force)
+        ref, seen = require_fit_for_trial(settings, state, version, TrialKind(kind), force=force)
         try:
             trial = Trial(version=ref, kind=TrialKind(kind), share=share)
         except ValueError as error:
             raise click.UsageError(str(error)) from None
         with state.begin() as tx:
             rollout = trials.start(
-                tx, settings.model.name, trial, reason=reason, actor=actor(), now=utc_now()
+                tx,
+                settings.model.name,
+                trial,
+                seen=seen,
+                reason=reason,
+                actor=actor(),
+                now=utc_now(),
             )
     publish.publish(settings.rollout_path, rollout)
     champion = rollout.champion.version

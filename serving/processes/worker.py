@@ -16,7 +16,7 @@ from pathlib import Path
 
 from homeostat.errors import HomeostatError
 from homeostat.settings import Settings, load
-from serving.processes.last_moments import ignore_signals
+from serving.processes.last_moments import end_soon
 from serving.processes.logs import configure_logging
 from serving.processes.slot import Slot
 from serving.requests.limits import Buckets
@@ -56,7 +56,6 @@ def main(arguments: Sequence[str]) -> int:
     except HomeostatError as error:
         log.error("%s", error)
         return Slot.REFUSED
-    ignore_signals()
     return 0
 
 
@@ -78,4 +77,6 @@ def _end_with(supervisor: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    status = main(sys.argv[1:])
+    end_soon(status)
+    sys.exit(status)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import msgspec
@@ -72,12 +72,17 @@ class Follower:
     """Keeps one model on the versions its rollout record names."""
 
     def __init__(
-        self, model: ServedModel, *, load: Load | None = None, left: Left = left_on_gpu
+        self,
+        model: ServedModel,
+        models: Collection[ServedModel],
+        *,
+        load: Load | None = None,
+        left: Left = left_on_gpu,
     ) -> None:
-        """`load`: how a verified version of the cache gets into memory; `left`: how much of a GPU
-        there is for it."""
+        """`models`: all of the process, this one too; `load`: how a verified version of the cache
+        gets into memory; `left`: how much of a GPU there is for it."""
         self._load, self._left = load or load_version, left
-        self._model = model
+        self._model, self._models = model, models
         self._served: VersionRef | None = None  # that served last, if it left memory meanwhile
         self._failed: tuple[VersionRef, str] | None = None  # for which it left in vain, and why
         self._settings = model.settings
@@ -129,8 +134,9 @@ class Follower:
             problem = self._put_off(rollout.champion, error, self._champion)
         model.failed(problem)
         # here, where the error holds on to nothing of the load any more
-        if model.current is None and self._served is not None:
-            await self._bring_back(self._served, rollout.champion, problem)
+        left = self._served
+        if model.current is None and left is not None and left != rollout.champion:
+            await self._bring_back(left, rollout.champion, problem)
 
     async def _bring_back(self, ref: VersionRef, heir: VersionRef, problem: str) -> None:
         """The version that left memory for one that then could not be loaded."""
@@ -169,6 +175,7 @@ class Follower:
             ref,
             succeeds=tries is self._champion,
             failed=why if ref == heir else None,
+            models=self._models,
             left=self._left,
         )
         started = time.perf_counter()

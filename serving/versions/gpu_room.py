@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from homeostat.errors import NotReady
@@ -49,15 +49,16 @@ async def make_room(
     *,
     succeeds: bool,
     failed: str | None = None,
+    models: Iterable[ServedModel],
     left: Left = left_on_gpu,
 ) -> None:
     """Before a version of the cache is loaded. `succeeds`: it is to serve, and not on trial.
     `failed`: why it could not be loaded when the one that serves left for it. That is not done
-    twice: raises NotReady unless it fits beside."""
+    twice: raises NotReady unless it fits beside. `models`: all that share the GPU in this process,
+    this one too; versions of the others stay."""
     entry = entry_path(model.settings.cache_path, model.name, ref.version)
     runtime = read_spec(entry).runtime
-    beside = sum(memory_of(each) for each in model.versions if each.model.spec.runtime == "onnx")
-    room = await asyncio.to_thread(left, model.settings.serving, runtime, beside)
+    room = await asyncio.to_thread(left, model.settings.serving, runtime, held_by_onnx(models))
     if room is None:
         return
     sizes = [path.stat().st_size for path in model_folder(entry).rglob("*") if path.is_file()]
@@ -88,6 +89,12 @@ def leaving(model: ServedModel, need: int, left: int, *, succeeds: bool) -> Sequ
     found = {id(each): each for each in order if each is not None and memory_of(each) > 0}
     gone = to_evict(need, left, [Resident(str(at), memory_of(v)) for at, v in found.items()])
     return [each for at, each in found.items() if str(at) in gone]
+
+
+def held_by_onnx(models: Iterable[ServedModel]) -> int:
+    """Bytes of a GPU, about, which torch's own account leaves out."""
+    held = [version for model in models for version in model.versions]
+    return sum(memory_of(each) for each in held if each.model.spec.runtime == "onnx")
 
 
 def memory_of(version: Version) -> int:
