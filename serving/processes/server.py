@@ -9,7 +9,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -46,7 +45,6 @@ from serving.versions.served_model import ServedModel
 
 log = logging.getLogger(__name__)
 
-SWITCH = 0.0005  # seconds that a thread at work, such as a commit's, keeps answers waiting at most
 
 SOON = 2.0  # seconds, for the last traces to be taken
 
@@ -243,7 +241,6 @@ async def _tell_when_ready(models: Mapping[str, ServedModel]) -> None:
     log.info("ready in %.1f s (%s)", age, versions)
     gc.collect()
     gc.freeze()  # what was loaded stays: collections need not walk it again
-    sys.setswitchinterval(SWITCH)
 
 
 def _in_background(stack: contextlib.AsyncExitStack, work: Any) -> None:

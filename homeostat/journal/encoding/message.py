@@ -34,15 +34,6 @@ class Part(NamedTuple):
     body: tuple[bytes | memoryview, ...]
 
 
-class Numbers(NamedTuple):
-    """All that changes in the head of a schema's messages."""
-
-    rows: int
-    body: int  # bytes
-    counts: tuple[int, ...]  # length and nulls of each array
-    buffers: tuple[int, ...]  # start and size of each
-
-
 class Layout:
     """The messages of one schema."""
 
@@ -53,7 +44,7 @@ class Layout:
         row = [pa.nulls(1, field.type) for field in schema]
         message = pa.RecordBatch.from_arrays(row, schema=schema).serialize().to_pybytes()
         head = PREFIX + _u32(message, 4)
-        self._head, self.head_size = message[:head], head
+        self._head = message[:head]
         places = _places(message)
         self._body_at, self._rows_at = places.body, places.rows
         self._counts_at, self._buffers_at = places.counts + 4, places.buffers + 4
@@ -72,37 +63,20 @@ class Layout:
         return b"".join([head, *chain.from_iterable([part.body for part in parts])])
 
     def head_of(self, message: bytes) -> bytes:
-        return message[: self.head_size]
-
-    def numbers(self, head: bytes) -> Numbers | None:
-        """What a head says; None if it is of another layout, or none."""
-        found = Numbers(
-            rows=_INT64.unpack_from(head, self._rows_at)[0],
-            body=_INT64.unpack_from(head, self._body_at)[0],
-            counts=self._counts.unpack_from(head, self._counts_at),
-            buffers=self._buffers.unpack_from(head, self._buffers_at),
-        )
-        whole = min(found.rows, found.body, *found.counts, *found.buffers) >= 0
-        return found if whole and self._with(found) == head else None
+        return message[: len(self._head)]
 
     def _made(self, rows: int, parts: Sequence[Part]) -> bytes:
         sizes = [size for part in parts for size in part.sizes]
         starts = list(accumulate([size + 7 & -8 for size in sizes], initial=0))
-        return self._with(
-            Numbers(
-                rows=rows,
-                body=starts[-1],
-                counts=tuple(chain.from_iterable([part.counts for part in parts])),
-                buffers=tuple(chain.from_iterable(zip(starts, sizes, strict=False))),
-            )
-        )
-
-    def _with(self, numbers: Numbers) -> bytes:
         head = bytearray(self._head)
-        self._counts.pack_into(head, self._counts_at, *numbers.counts)
-        self._buffers.pack_into(head, self._buffers_at, *numbers.buffers)
-        _INT64.pack_into(head, self._rows_at, numbers.rows)
-        _INT64.pack_into(head, self._body_at, numbers.body)
+        self._counts.pack_into(
+            head, self._counts_at, *chain.from_iterable([p.counts for p in parts])
+        )
+        self._buffers.pack_into(
+            head, self._buffers_at, *chain.from_iterable(zip(starts, sizes, strict=False))
+        )
+        _INT64.pack_into(head, self._rows_at, rows)
+        _INT64.pack_into(head, self._body_at, starts[-1])
         return bytes(head)
 
 

@@ -14,7 +14,6 @@ import pyarrow as pa
 
 from homeostat.journal.delta.disk_sync import sync_folder
 from homeostat.journal.encoding import constants
-from homeostat.journal.encoding.gathering import gathered
 from homeostat.journal.encoding.message import PREFIX, Layout, body_bytes
 
 Kind = Literal["predictions", "labels"]
@@ -132,11 +131,7 @@ def read(path: Path, most: int | None = None) -> Any | None:
     if size == 0:
         return None
     with pa.memory_map(str(path)) as file:
-        data = file.read_buffer(size)
-        whole = gathered(data)
-        if whole is not None:
-            return _whole(whole)
-        source = pa.BufferReader(data)
+        source = pa.BufferReader(file.read_buffer(size))
         try:
             # all at once: between two batches a busy thread may keep the interpreter for 5 ms
             return _whole(pa.ipc.open_stream(source).read_all())
