@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import torch
 from torch.fx import GraphModule, Node
 
+from homeostat.model_runtime.small_network import ABSOLUTE, RELATIVE
+
 aten = torch.ops.aten
-# Sums are made in another order, so the last digits differ.
-RELATIVE, ABSOLUTE = 1e-4, 1e-5
 _DEFAULTS: tuple[Any, ...] = (None, [1, 1], [0, 0], [1, 1], 1)  # bias, stride, padding, dilation …
 
 

@@ -36,9 +36,6 @@ class Later(Generic[T]):
         self._error = error
         self._settle()
 
-    def done(self) -> bool:
-        return self._settled
-
     def exception(self) -> BaseException | None:
         """Once it is settled."""
         return self._error
