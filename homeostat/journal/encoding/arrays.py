@@ -28,14 +28,6 @@ def repeated(value: float, count: int, dtype: str, type_: Any) -> Any:
     return numbers(np.full(count, value, dtype=dtype), type_)
 
 
-def floats(matrix: NDArray[np.float32]) -> Any:
-    """One list a row."""
-    rows, width = matrix.shape
-    offsets = np.arange(rows + 1, dtype=np.int32) * np.int32(width)
-    values = numbers(matrix.reshape(-1), pa.float32())
-    return pa.Array.from_buffers(FLOATS, rows, [None, pa.py_buffer(offsets)], children=[values])
-
-
 def booleans(value: bool, count: int) -> Any:
     """The same in every row."""
     bits = pa.py_buffer((b"\xff" if value else b"\0") * ((count + 7) // 8))
