@@ -2,8 +2,8 @@
 
 Prints its port when it listens. Then each line on its standard input is a mode, repeated on its
 standard output once it holds: "fine"; "500" for everything; "lost answers",
-where commits are done and then answered with 500; "slow commits", so that those of two writers
-meet. It ends when its standard input does.
+where commits are done and then answered with 500, or "lost answers NAME" for those of one table;
+"slow commits", so that those of two writers meet. It ends when its standard input does.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class Store:
         if self.mode == "slow commits":
             time.sleep(0.1)
         with self._deciding:
-            if self.mode != "lost answers":
+            table = self.mode.removeprefix("lost answers").strip()
+            if not self.mode.startswith("lost answers") or table not in environ["PATH_INFO"]:
                 return list(self._app(environ, start_response))
             list(self._app(environ, lambda *_: None))
             return _error(start_response)

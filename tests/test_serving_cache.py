@@ -188,10 +188,12 @@ def test_who_comes_while_an_equal_is_computed_gets_what_it_said(
 
     async def work() -> None:
         served.serve(loaded[1])
+        answers: list[object] = []
         first = served.submit([[1, 2]])
+        first.add_done_callback(answers.append)
         await asyncio.sleep(0)  # it is in the model's thread now
         second = served.submit([[1, 2]])
-        assert not first.done()
+        assert not answers
         one, two = await answered([first, second])
         assert one["probabilities"] == two["probabilities"]
         assert one["ids"] != two["ids"]

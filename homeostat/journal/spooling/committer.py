@@ -66,7 +66,8 @@ class Committer:
         self._stopping = threading.Event()
         self._rejected: deque[tuple[Segment, str]] = deque(maxlen=REMEMBERED)
         self._met: set[Kind] = set()
-        self._tried: set[int] = set()  # versions that may be in a table
+        # versions that may be in a table. By kind: what is stored of one says nothing of another
+        self._tried: dict[Kind, set[int]] = {kind: set() for kind in KINDS}
         self.tally = Tally()
         self.errors = 0
         self._thread = threading.Thread(target=self._run, name=f"journal {app_id}", daemon=True)
@@ -180,7 +181,7 @@ class Committer:
             lambda taken, schema: self._choose(left, taken, schema),
             app_id=self._app_id,
         )
-        self._tried = {segment.seq for segment in left[-1:]}
+        self._tried[kind] = {segment.seq for segment in left[-1:]}
         for segment in left:
             self._done(segment)
 
@@ -205,7 +206,7 @@ class Committer:
         self._spool.trying(left[-1].kind, left[-1].seq)
         for segment in left:
             segment.attempted = True
-        self._tried.add(left[-1].seq)
+        self._tried[left[-1].kind].add(left[-1].seq)
         # a later segment may have brought a column that an earlier one has not got
         whole = pa.concat_tables([commits.fit(rows, schema) for rows in found])
         return Chosen(whole, left[-1].seq)
@@ -215,7 +216,7 @@ class Committer:
         count: a number that it never tried is another process's, which uses our id by mistake."""
         if not segment.attempted or segment.seq > taken:
             return False
-        return segment.left_over or taken in self._tried
+        return segment.left_over or taken in self._tried[segment.kind]
 
     def _sync_back(self, stored: Sequence[Segment]) -> None:
         """Their commit may have ended before it was on the disk."""
