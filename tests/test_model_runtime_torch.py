@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,16 @@ def test_it_answers_as_the_network_does(net: Net, net_entry: Path, count: int) -
     assert outputs.predictions == ["abc"[i] for i in probabilities.argmax(dim=1)]
     assert model.spec.classes == ("a", "b", "c")
     assert model.spec.embedding == "encoder"
+
+
+def test_several_load_at_once(net_entry: Path) -> None:
+    """As several models of one server do when it starts."""
+    batch = rows_of(2, 64)
+    with ThreadPoolExecutor() as threads:
+        models = list(threads.map(lambda _: loaded(net_entry, "encoder"), range(4)))
+    answers = [model.predict(batch).probabilities for model in models]
+    for each in answers:
+        np.testing.assert_array_equal(each, answers[0])
 
 
 def test_without_an_embedding_none_is_computed(net_entry: Path) -> None:

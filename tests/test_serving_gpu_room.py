@@ -37,10 +37,19 @@ without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a G
 
 class Card:
     """A GPU of so many bytes, of which every version takes four gigabytes, and one model on it;
-    beside others, where these are given."""
+    beside others, where these are given; `shared`: they are on the same GPU."""
 
-    def __init__(self, folder: Path, size: int, runtime: str = "torch", *others: Card) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        size: int,
+        runtime: str = "torch",
+        *others: Card,
+        shared: bool = False,
+    ) -> None:
         self.size = size
+        self.models: list[ServedModel] = others[0].models if shared else []
+        self.loading = others[0].loading if shared else asyncio.Lock()
         self.settings = make_project(folder)
         self.refs = {
             number: add_version(self.settings, number, runtime=runtime) for number in (1, 2, 3)
@@ -55,8 +64,9 @@ class Card:
             measuring=Measuring(Instruments("server", CollectorRegistry()), MODEL, classes=True),
             now_us=lambda: 1_700_000_000_000_000,
         )
+        self.models.append(self.model)
         models = [self.model, *(other.model for other in others)]
-        self.follower = Follower(self.model, models, load=self._load, left=self._left)
+        self.follower = Follower(self.model, models, self.loading, load=self._load, left=self._left)
         self._epoch = 0
 
     def _load(self, settings: Settings, spec: ModelSpec) -> LoadedModel:
@@ -70,7 +80,8 @@ class Card:
         return loaded
 
     def _left(self, serving: ServingSettings, runtime: str, beside: int) -> int:
-        known = [each for each in self.model.versions if each.model.spec.runtime == "torch"]
+        held = [version for model in self.models for version in model.versions]
+        known = [each for each in held if each.model.spec.runtime == "torch"]
         return self.size - sum(map(memory_of, known)) - beside
 
     def promote(self, version: int, trial: Trial | None = None) -> None:
@@ -147,6 +158,25 @@ def test_what_other_models_hold_is_not_free(tmp_path: Path) -> None:
         assert other.held == ["1"]
 
     card.run(work)
+
+
+def test_two_models_do_not_count_the_same_room(tmp_path: Path) -> None:
+    """Both get a new version at the same moment, and only one more fits: what the first took is
+    no room for the second, which therefore makes its own."""
+    other = Card(tmp_path / "other", 13 * GB)
+    card = Card(tmp_path / "card", 13 * GB, "torch", other, shared=True)
+
+    async def work() -> None:
+        for version in (1, 2):
+            for each in (card, other):
+                each.promote(version)
+            async with asyncio.TaskGroup() as group:
+                for each in (card, other):
+                    group.create_task(each.serves(version))
+        assert sorted([card.held, other.held]) == [["2"], ["2", "1"]]
+
+    card.run(work)
+    assert card.loads == other.loads == ["1", "2"]
 
 
 def test_the_one_that_serves_leaves_for_its_successor(

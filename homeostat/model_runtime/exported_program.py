@@ -9,6 +9,7 @@ unflattened network sees. Where it cannot be found, the unflattened network itse
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,10 @@ from homeostat.model_runtime.gpu import moved
 from homeostat.model_runtime.output_names import OUTPUT_NAMES
 from homeostat.model_runtime.packed_convolutions import pack_convolutions
 from homeostat.model_runtime.small_network import SmallNetwork, small_network
+
+# torch keeps the program it is reading in a global variable, as Python does its warnings' filters:
+# of two threads that load at once, one would fail.
+_TORCH_READS = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ def open_program(
     """Load a pt2 file; `sample` is a batch of rows on the device to check it with. `packs`: its
     convolutions may be packed, which compute in float32 whatever is asked for. Raises
     ModelError."""
-    with warnings.catch_warnings():
+    with _TORCH_READS, warnings.catch_warnings():
         # torch warns of its own use of a deprecated name whenever it copies a program.
         warnings.simplefilter("ignore", FutureWarning)
         exported = torch.export.load(path)

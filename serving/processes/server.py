@@ -146,8 +146,9 @@ class _Process:
         else:
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
             _in_background(stack, self._tell_state(self.line))
+        loading = asyncio.Lock()
         for model in models.values():
-            _in_background(stack, Follower(model, models.values()).follow())
+            _in_background(stack, Follower(model, models.values(), loading).follow())
         _in_background(stack, _tell_when_ready(models))
         within = self.serving.arrive_within.total_seconds()
         _in_background(stack, sweep(self.server, within, looks))

@@ -29,7 +29,7 @@ from homeostat.records import ModelSpec, Rollout, VersionRef, from_json
 from homeostat.registry.cache import entry_path, read_spec, verify
 from homeostat.settings import Settings
 from serving.versions.fetching import fetch
-from serving.versions.gpu_room import Left, give_back, left_on_gpu, make_room
+from serving.versions.gpu_room import Left, give_back, left_on_gpu, room_for
 from serving.versions.journal import misfit
 from serving.versions.served_model import ServedModel, Version
 
@@ -75,12 +75,15 @@ class Follower:
         self,
         model: ServedModel,
         models: Collection[ServedModel],
+        loading: asyncio.Lock,
         *,
         load: Load | None = None,
         left: Left = left_on_gpu,
     ) -> None:
-        """`models`: all of the process, this one too; `load`: how a verified version of the cache
-        gets into memory; `left`: how much of a GPU there is for it."""
+        """`models`: all of the process, this one too; `loading`: on a GPU, they take turns; `load`:
+        how a verified version of the cache gets into memory; `left`: how much of a GPU there is
+        for it."""
+        self._loading = loading
         self._load, self._left = load or load_version, left
         self._model, self._models = model, models
         self._served: VersionRef | None = None  # that served last, if it left memory meanwhile
@@ -170,17 +173,19 @@ class Follower:
         await self._make_present(ref, tries)
         spec = await asyncio.to_thread(verified, self._settings, ref)
         heir, why = self._failed or (None, "")
-        await make_room(
+        room = room_for(
             self._model,
             ref,
             succeeds=tries is self._champion,
             failed=why if ref == heir else None,
             models=self._models,
+            loading=self._loading,
             left=self._left,
         )
-        started = time.perf_counter()
-        loaded = await asyncio.to_thread(self._load, self._settings, spec)
-        return self._wrap(ref, loaded, time.perf_counter() - started)
+        async with room:
+            started = time.perf_counter()
+            loaded = await asyncio.to_thread(self._load, self._settings, spec)
+            return self._wrap(ref, loaded, time.perf_counter() - started)
 
     def _wrap(self, ref: VersionRef, loaded: LoadedModel, seconds: float) -> Version:
         try:

@@ -4,8 +4,9 @@ the one that serves last and only for its successor."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from homeostat.errors import NotReady
@@ -43,24 +44,39 @@ def left_on_gpu(serving: ServingSettings, runtime: str, beside: int) -> int | No
     return gpu.room(placement, beside).left if placement.on_gpu else None
 
 
-async def make_room(
+@contextlib.asynccontextmanager
+async def room_for(
     model: ServedModel,
     ref: VersionRef,
     *,
     succeeds: bool,
     failed: str | None = None,
     models: Iterable[ServedModel],
+    loading: asyncio.Lock,
     left: Left = left_on_gpu,
-) -> None:
-    """Before a version of the cache is loaded. `succeeds`: it is to serve, and not on trial.
+) -> AsyncIterator[None]:
+    """While a version of the cache is loaded. `succeeds`: it is to serve, and not on trial.
     `failed`: why it could not be loaded when the one that serves left for it. That is not done
     twice: raises NotReady unless it fits beside. `models`: all that share the GPU in this process,
-    this one too; versions of the others stay."""
-    entry = entry_path(model.settings.cache_path, model.name, ref.version)
-    runtime = read_spec(entry).runtime
-    room = await asyncio.to_thread(left, model.settings.serving, runtime, held_by_onnx(models))
-    if room is None:
+    this one too; versions of the others stay. They share `loading` too: two that load at once
+    would count the same room."""
+    runtime = read_spec(entry_path(model.settings.cache_path, model.name, ref.version)).runtime
+
+    async def room() -> int | None:
+        return await asyncio.to_thread(left, model.settings.serving, runtime, held_by_onnx(models))
+
+    if await room() is None:
+        yield
         return
+    async with loading:
+        await _make_room(model, ref, await room() or 0, succeeds=succeeds, failed=failed)
+        yield
+
+
+async def _make_room(
+    model: ServedModel, ref: VersionRef, room: int, *, succeeds: bool, failed: str | None
+) -> None:
+    entry = entry_path(model.settings.cache_path, model.name, ref.version)
     sizes = [path.stat().st_size for path in model_folder(entry).rglob("*") if path.is_file()]
     held = [memory_of(version) for version in model.versions]
     need = max(needed(sum(sizes), 0), *held, 0)  # activations are like those of the ones before
