@@ -9,8 +9,9 @@ INSTALLED := $(VENV)/.installed
 demo: $(INSTALLED)
 	$(BIN)/homeostat demo $(ARGS)
 
+# A process a core, up to four, each with files of its own: files share fixtures that are dear.
 test: $(INSTALLED)
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # An hour of load on the model server, with another version promoted every minute.
 soak: $(INSTALLED)
