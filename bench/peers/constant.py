@@ -15,8 +15,9 @@ import uvloop
 from serving.doors.asgi import AsgiScope
 from serving.http.http_server import uvicorn_config
 from serving.requests.body import Receive, Send, read_body
-from serving.requests.door import Headers, Refusal
+from serving.requests.door import Door, Headers, Refusal
 from serving.requests.forms import Written
+from serving.requests.later import Later
 from serving.sharing.listening import listen
 
 ANSWER = (
@@ -37,7 +38,7 @@ async def constant(scope: AsgiScope, receive: Receive, send: Send) -> None:
 
 
 class ConstantDoor:
-    """See serving.door.Door."""
+    """See serving.requests.door.Door."""
 
     limit = 8_000_000
 
@@ -46,8 +47,8 @@ class ConstantDoor:
 
     def admit(self, headers: Headers) -> None: ...
 
-    def answer(self, body: bytes, told: Any) -> asyncio.Future[Written]:
-        answer: asyncio.Future[Written] = asyncio.get_running_loop().create_future()
+    def answer(self, body: bytes, told: Any) -> Later[Written]:
+        answer: Later[Written] = Later()
         answer.set_result(self._written)
         return answer
 
@@ -58,7 +59,7 @@ class ConstantDoor:
 
 
 async def main(way: str, port: int) -> None:
-    doors = {"/predict": ConstantDoor()} if way == "short" else {}
+    doors: dict[str, Door] = {"/predict": ConstantDoor()} if way == "short" else {}
     server = uvicorn.Server(uvicorn_config(constant, doors, drain=1.0))
     await server.serve(sockets=[listen("127.0.0.1", port)])
 
