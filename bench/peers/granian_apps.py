@@ -39,7 +39,8 @@ def _open_door() -> tuple[Door, asyncio.Task[None]]:
     model = models[settings.model.name]
     model.journal.start()
     front = make_front(models, Alone(models, registry), host="127.0.0.1", draining=lambda: False)
-    task = asyncio.get_event_loop().create_task(Follower(model, [model]).follow())
+    follower = Follower(model, [model], asyncio.Lock())
+    task = asyncio.get_event_loop().create_task(follower.follow())
     return (model, front), task
 
 
