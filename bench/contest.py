@@ -293,8 +293,8 @@ def _wait_for_answer(process: psutil.Process, url: str, body: bytes, log: Path) 
 def _check(url: str, said: Sequence[Any], expected: float | Sequence[float]) -> None:
     """A server that says something else is not in the contest."""
     flat = said[0] if isinstance(said[0], list) else said
-    expected = expected if isinstance(expected, list) else [expected]
-    if not all(math.isclose(a, b, abs_tol=1e-4) for a, b in zip(flat, expected, strict=True)):
+    wanted = [expected] if isinstance(expected, float | int) else expected
+    if not all(math.isclose(a, b, abs_tol=1e-4) for a, b in zip(flat, wanted, strict=True)):
         raise SystemExit(f"{url} answers {flat}, the model {expected}")
 
 

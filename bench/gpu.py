@@ -201,7 +201,7 @@ def _apart(folder: Path, placement: Placement, rows: torch.Tensor) -> tuple[floa
         ferry, half = gpu.Ferry(placement), placement.precision == "bf16"
         copies, computed = [], []
         for _ in range(20):
-            marks = [torch.cuda.Event(enable_timing=True) for _ in range(4)]
+            marks = [torch.cuda.Event(enable_timing=True) for _ in range(4)]  # type: ignore[no-untyped-call]
             marks[0].record()
             there = ferry.there(rows)
             marks[1].record()

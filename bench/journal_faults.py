@@ -103,7 +103,8 @@ async def _watch(
     looks = [Looks(w.server) for w in watched]
     already = [await counter(w.server.url, "received") for w in watched]  # the contest's own
     served = [Served(w.place, w.server.process.pid) for w in watched]
-    running = [asyncio.create_task(each.run()) for each in (*loads, *looks)]
+    work = [*(load.run() for load in loads), *(look.run() for look in looks)]
+    running = [asyncio.create_task(each) for each in work]
     steps.tell(f"{fault.name}: a calm moment")
     await asyncio.sleep(warm_up)
     for look in looks:

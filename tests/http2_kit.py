@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Iterable
 
 import hpack
 
@@ -17,6 +18,11 @@ HEADERS = [
     (":path", ""),
     ("content-type", "application/grpc"),
 ]
+
+
+def text_of(pairs: Iterable[tuple[object, object]]) -> dict[str, str]:
+    """hpack's types say bytes; it gives text where `raw` is not asked for."""
+    return {str(name): str(value) for name, value in pairs}
 
 
 class Raw(socket.socket):
@@ -74,4 +80,4 @@ class Raw(socket.socket):
             _, flags, _, block = self.next(frames.HEADERS)
             pairs = self.decoder.decode(block)
             if flags & frames.END_STREAM:
-                return str(dict(pairs)["grpc-status"])
+                return text_of(pairs)["grpc-status"]

@@ -24,6 +24,7 @@ from homeostat.records import Label, Task
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 EVER = (NOON - timedelta(days=30), NOON + timedelta(days=30))
 PIXELS = ("p0", "p1", "p2")
+Columns = dict[str, list[Any]]
 
 
 class SteppingClock:
@@ -77,7 +78,7 @@ def tensor_rows(
         "features": PIXELS,
         "matrix": np.full((count, 3), value, np.float32) + np.arange(3, dtype=np.float32),
         "predictions": ["7"] * count,
-        "probabilities": np.tile(np.float32([0.25, 0.75]), (count, 1)),
+        "probabilities": np.tile(np.array([0.25, 0.75], np.float32), (count, 1)),
         "embedding": np.tile(np.arange(4, dtype=np.float32), (count, 1)),
     }
     return PredictionBatch(
@@ -91,7 +92,7 @@ def tensor_rows(
 
 
 def column_rows(
-    ids: Sequence[str], columns: dict[str, list[Any]], time: datetime = NOON, **more: Any
+    ids: Sequence[str], columns: Columns, time: datetime = NOON, **more: Any
 ) -> PredictionBatch:
     """Rows of a model with named columns."""
     return PredictionBatch(
@@ -110,7 +111,8 @@ def label(identifier: str, value: str, time: datetime = NOON, **more: str) -> La
 
 
 def ids_of(table: Any) -> list[str]:
-    return table["_prediction_id"].to_pylist()
+    ids: list[str] = table["_prediction_id"].to_pylist()
+    return ids
 
 
 def weighted(folder: Path, ids: list[str], weights: list[float], seconds: float) -> None:
@@ -134,5 +136,5 @@ def weighted(folder: Path, ids: list[str], weights: list[float], seconds: float)
 def stored(folder: Path, table: str = "predictions") -> Counter[str]:
     """How often each id is in the files of the table, read without our reader."""
     files = DeltaTable(folder / "journal" / "digits" / table).file_uris()
-    rows = duckdb.sql(f"select prediction_id from read_parquet({files})").fetchall()
+    rows = duckdb.execute(f"select prediction_id from read_parquet({files})").fetchall()
     return Counter(row[0] for row in rows)

@@ -94,4 +94,6 @@ def stored(folder: Path) -> pd.DataFrame:
     from deltalake import DeltaTable
 
     url = str(folder / "journal" / "digits" / "labels")
-    return DeltaTable(url).to_pyarrow_dataset(filesystem=filesystem(url)).to_table().to_pandas()
+    dataset = DeltaTable(url).to_pyarrow_dataset(filesystem=filesystem(url))
+    rows: pd.DataFrame = dataset.to_table().to_pandas()
+    return rows

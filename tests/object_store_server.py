@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from moto.server import DomainDispatcherApplication, create_backend_app
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 
@@ -32,7 +32,8 @@ class Store:
         if self.mode == "500":
             return _error(start_response)
         if "HTTP_IF_NONE_MATCH" not in environ:
-            return self._app(environ, start_response)
+            answer: Iterable[Any] = self._app(environ, start_response)
+            return answer
         if self.mode == "slow commits":
             time.sleep(0.1)
         with self._deciding:

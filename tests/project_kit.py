@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpx
 import msgspec
@@ -88,7 +88,12 @@ def rows(seed: int) -> pd.DataFrame:
     found = load_breast_cancer(as_frame=True)
     frame = found.frame.rename(columns={"target": TARGET})
     frame.columns = [name.replace(" ", "_") for name in frame.columns]
-    return frame.sample(frac=1, random_state=seed).reset_index(drop=True)
+    shuffled: pd.DataFrame = frame.sample(frac=1, random_state=seed).reset_index(drop=True)
+    return shuffled
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
 def make_project(folder: Path, *, mode: str = "act", checks: bool = True, more: str = "") -> Path:
@@ -179,6 +184,11 @@ def glance(project: Path) -> Status:
     except httpx.TransportError:  # it is not there yet, or no more
         pass
     return status(project)
+
+
+def present(found: T | None) -> T:
+    assert found is not None
+    return found
 
 
 def until(what: str, ask: Callable[[], T | None], seconds: float = 120) -> T:

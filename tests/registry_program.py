@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import mlflow
@@ -33,7 +35,8 @@ class Net(nn.Module):
         self.head = nn.Linear(16, 10)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        return self.head(self.encoder(pixels))
+        scores: torch.Tensor = self.head(self.encoder(pixels))
+        return scores
 
 
 def digits(rows: int = 2) -> str:
@@ -41,13 +44,14 @@ def digits(rows: int = 2) -> str:
     net = Net().eval()
     torch.save(net.state_dict(), "digits.state")
     example = random.random((rows, 1, 8, 8), dtype=np.float32)
-    return mlflow.pytorch.log_model(
+    model_id: str = mlflow.pytorch.log_model(
         net,
         name="net",
         input_example=example,
         pip_requirements=REQUIREMENTS,
         metadata={"classes": CLASSES},
     ).model_id
+    return model_id
 
 
 def colours() -> str:
@@ -67,13 +71,14 @@ def colours() -> str:
         ),
         RandomForestClassifier(20, random_state=0),
     ).fit(frame, labels)
-    return mlflow.sklearn.log_model(
+    model_id: str = mlflow.sklearn.log_model(
         pipeline,
         name="pipeline",
         signature=infer_signature(frame, pipeline.predict(frame)),
         pip_requirements=REQUIREMENTS,
         serialization_format="cloudpickle",
     ).model_id
+    return model_id
 
 
 def iris() -> str:
@@ -81,24 +86,26 @@ def iris() -> str:
     rows = random.random((90, 4))
     labels = np.arange(90) % 3
     model = LogisticRegression().fit(rows + labels[:, None], labels)
-    return mlflow.sklearn.log_model(
+    model_id: str = mlflow.sklearn.log_model(
         model,
         name="model",
         input_example=rows[:3],
         pip_requirements=REQUIREMENTS,
         registered_model_name="iris",
     ).model_id
+    return model_id
 
 
 def prices() -> str:
     frame = pd.DataFrame({"area": random.random(50) * 100, "rooms": random.integers(1, 6, 50)})
     model = LinearRegression().fit(frame, 3 * frame["area"] + 10 * frame["rooms"])
-    return mlflow.sklearn.log_model(
+    model_id: str = mlflow.sklearn.log_model(
         model,
         name="model",
         signature=infer_signature(frame, model.predict(frame)),
         pip_requirements=REQUIREMENTS,
     ).model_id
+    return model_id
 
 
 def pickled() -> str:
@@ -118,21 +125,20 @@ def pickled() -> str:
         "        return self.head(self.encoder(rows))\n"
     )
     sys.path.insert(0, str(Path.cwd()))
-    import their_network
-
-    return mlflow.pytorch.log_model(
-        their_network.Their().eval(),
+    model_id: str = mlflow.pytorch.log_model(
+        importlib.import_module("their_network").Their().eval(),
         name="net",
         input_example=random.random((2, 6), dtype=np.float32),
         pip_requirements=REQUIREMENTS,
         serialization_format="pickle",
         code_paths=["their_network.py"],
     ).model_id
+    return model_id
 
 
 def checkpoints() -> str:
     """Three models of one run; the last one counts."""
-    return [
+    ids: list[str] = [
         mlflow.sklearn.log_model(
             LinearRegression().fit([[0.0], [1.0]], [0, slope]),
             name=f"after-{slope}",
@@ -140,7 +146,8 @@ def checkpoints() -> str:
             pip_requirements=REQUIREMENTS,
         ).model_id
         for slope in (1, 2, 3)
-    ][-1]
+    ]
+    return ids[-1]
 
 
 def empty() -> str:
@@ -169,10 +176,11 @@ def main(tags: list[str]) -> None:
     Path("models.json").write_text(json.dumps(models))
 
 
-def own_run():
+def own_run() -> AbstractContextManager[object]:
     """A program that chooses its experiment before it starts its run."""
     mlflow.set_experiment("of-my-own")
-    return mlflow.start_run()
+    run: AbstractContextManager[object] = mlflow.start_run()
+    return run
 
 
 if __name__ == "__main__":

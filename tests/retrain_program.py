@@ -20,14 +20,15 @@ def main() -> None:
     frame = pd.read_parquet(chosen.data)
     x = torch.tensor(frame.drop(columns="target").to_numpy(np.float32))
     y = torch.tensor(frame["target"].to_numpy(np.int64))
-    net = nn.Sequential(nn.Linear(64, 48), nn.ReLU(), nn.Linear(48, 10))
+    first = nn.Linear(64, 48)
+    net = nn.Sequential(first, nn.ReLU(), nn.Linear(48, 10))
     optimizer = torch.optim.Adam(net.parameters(), 0.01)
     for _ in range(60):
         optimizer.zero_grad()
-        nn.functional.cross_entropy(net(x / 16), y).backward()
+        torch.autograd.backward(nn.functional.cross_entropy(net(x / 16), y))
         optimizer.step()
     with torch.no_grad():
-        net[0].weight /= 16
+        first.weight /= 16
     mlflow.set_experiment("digits-of-my-own")
     with mlflow.start_run():
         mlflow.pytorch.log_model(

@@ -8,11 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 import torch
@@ -39,7 +40,8 @@ class Network(torch.nn.Module):
         self.head = torch.nn.Linear(5, len(CLASSES))
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
-        return self.head(torch.relu(self.encoder(rows.flatten(1))))
+        scores: torch.Tensor = self.head(torch.relu(self.encoder(rows.flatten(1))))
+        return scores
 
     def expected(self, rows: list[list[float]]) -> tuple[list[str], list[list[float]]]:
         with torch.inference_mode():
@@ -118,7 +120,8 @@ def _as_onnx(network: Network) -> bytes:
     tensors = [numpy_helper.from_array(each.numpy(), name) for name, each in weights]
     graph = helper.make_graph(nodes, "network", [given], [found], tensors)
     opset = [helper.make_opsetid("", 17)]
-    return helper.make_model(graph, opset_imports=opset, ir_version=10).SerializeToString()
+    model = helper.make_model(graph, opset_imports=opset, ir_version=10)
+    return bytes(model.SerializeToString())
 
 
 def publish(
@@ -150,10 +153,11 @@ class Server:
     def wait_for_version(self, version: int) -> None:
         self.wait_for(lambda: self.about()["serving"]["version"] == str(version))
 
-    def about(self) -> dict:
-        return self.http.get("/models").json()["models"][0]
+    def about(self) -> dict[str, Any]:
+        told: dict[str, Any] = self.http.get("/models").json()["models"][0]
+        return told
 
-    def wait_for(self, condition) -> None:
+    def wait_for(self, condition: Callable[[], object]) -> None:
         deadline = time.monotonic() + PATIENCE
         while not condition():
             assert self.process.poll() is None, self.log.read_text()
@@ -172,7 +176,7 @@ class Server:
 def running(
     *folders: Path,
     wait: bool = True,
-    headers: dict | None = None,
+    headers: dict[str, str] | None = None,
     environ: dict[str, str] | None = None,
 ) -> Iterator[Server]:
     """`python -m serving` on a free port until the end of the block."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -41,18 +42,18 @@ def outcome() -> Outcome:
     return Outcome([contestant(OURS), contestant(PEER)], options, spans, [])
 
 
-def test_a_ratio_is_taken_within_rounds(outcome) -> None:
+def test_a_ratio_is_taken_within_rounds(outcome: Outcome) -> None:
     """A slow round is slow for both, and changes no ratio."""
     assert outcome.ratio(PEER, 64) == 8
     assert outcome.middle(OURS, 64, lambda each: each.load.per_second) == 8000
 
 
-def test_errors_and_cpu_are_counted_for_whom_they_belong_to(outcome) -> None:
+def test_errors_and_cpu_are_counted_for_whom_they_belong_to(outcome: Outcome) -> None:
     assert outcome.errors == {PEER: 3}
     assert outcome.of(PEER, 64)[0].cpu_per_thousand == 0.25
 
 
-def test_the_ratio_stands_beside_the_rate(outcome) -> None:
+def test_the_ratio_stands_beside_the_rate(outcome: Outcome) -> None:
     visits = [contest.Visit(name=name, round=1, ready=1.0, memory=99.0) for name in (OURS, PEER)]
     rates, latencies, costs = contest.tables(replace(outcome, visits=visits))
     assert rates.rows == [[OURS, "8,000"], [PEER, "1,000 (8.00×)"]]
@@ -60,7 +61,7 @@ def test_the_ratio_stands_beside_the_rate(outcome) -> None:
     assert costs.rows[1] == [PEER, "0.250", "500 to 1,000", "99", "1.0"]
 
 
-def test_recording_a_subject_replaces_it_and_nothing_else(tmp_path) -> None:
+def test_recording_a_subject_replaces_it_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "RESULTS.md"
     machine = describe(["msgspec", "no-such-package"])
     table = Table(title="Seconds", columns=["", "median"], rows=[["a", "1"]])

@@ -33,7 +33,7 @@ class Traffic(threading.Thread):
             drawn = kit.noisy(self._frame, 20, rng)
             truth = drawn.pop(kit.TARGET).tolist()
             try:
-                ids = self._client.predict(drawn.to_dict("records")).ids
+                ids = self._client.predict(kit.records(drawn)).ids
                 self.acknowledged += ids
                 labels = zip(ids, truth, strict=True)
                 self._client.labels([{"id": id_, "value": value} for id_, value in labels])
@@ -79,13 +79,13 @@ def test_lost_and_restored_elsewhere(tmp_path: Path) -> None:
     rows = journal.window(now - timedelta(hours=1), now, ()).to_pydict()
     assert before <= set(rows["_prediction_id"])
     assert len(rows["_prediction_id"]) == len(set(rows["_prediction_id"]))
-    assert kit.status(new).rollout.champion.version == "1"
+    assert kit.present(kit.status(new).rollout).champion.version == "1"
     shutil.rmtree(settings.cache_path)  # so that the version has to come from MLflow
     with kit.running(new, "serve"):
         server = kit.until("the server", lambda: kit.address(new, "serving"))
         with Client(server) as client:
             kit.until("its version", client.ready)
-            row = kit.rows(1).drop(columns=kit.TARGET).head(400).to_dict("records")
+            row = kit.records(kit.rows(1).drop(columns=kit.TARGET).head(400))
             assert client.predict(row).version == "1"
         checked = kit.homeostat(new, "check")
         assert checked.returncode == 0, checked.stdout + checked.stderr

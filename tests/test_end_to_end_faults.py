@@ -44,12 +44,12 @@ def test_a_program_that_fails_leaves_the_champion(
     assert done.returncode == 1
     status = kit.status(project)
     assert status.runs[0].stage == "failed"
-    assert error in status.runs[0].error
+    assert error in kit.present(status.runs[0].error)
     event = next(e for e in status.events if e.type == "retrain.failed")
     assert last_words in event.data["tail"]
     assert "MY_PASSWORD" not in event.data["tail"]
-    assert status.rollout.epoch == 1
-    with Client(kit.address(project, "serving")) as client:
+    assert kit.present(status.rollout).epoch == 1
+    with Client(kit.present(kit.address(project, "serving"))) as client:
         assert client.models()[0]["serving"]["version"] == "1"
 
 
@@ -65,8 +65,8 @@ def test_the_server_answers_while_the_state_database_is_away(project: Path) -> N
             "a word in the log",
             lambda: log.read_text().count("Waiting: the state database") > before,
         )
-        row = kit.rows(1).drop(columns=kit.TARGET).head(1).to_dict("records")
-        with Client(kit.address(project, "serving")) as client:
+        row = kit.records(kit.rows(1).drop(columns=kit.TARGET).head(1))
+        with Client(kit.present(kit.address(project, "serving"))) as client:
             assert client.predict(row).version == "1"
     finally:
         holder.execute("ROLLBACK")
@@ -87,7 +87,7 @@ def test_the_loop_waits_for_mlflow(tmp_path: Path) -> None:
             lambda: next((r for r in kit.glance(project).runs if r.waiting_for), None),
         )
         assert run.stage == "training"
-        assert "127.0.0.1:9" in run.waiting_for
+        assert "127.0.0.1:9" in kit.present(run.waiting_for)
         (project / "homeostat.toml").write_text(text)
     with kit.running(project, "loop"):
         kit.until("a promotion", lambda: kit.glance(project).rollout)

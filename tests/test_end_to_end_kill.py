@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from functools import partial
 from pathlib import Path
 
 import project_kit as kit
@@ -22,7 +23,7 @@ def test_killed_at_every_stage_it_promotes_once(tmp_path: Path) -> None:
     for stages in ((Stage.PLANNED,), (Stage.TRAINING,), (Stage.GATING, Stage.PROMOTING)):
         process = kit.start(project, "loop")
         try:
-            killed.append(kit.until(f"stage {stages[0]}", lambda s=stages: _stage(project, s)))
+            killed.append(kit.until(f"stage {stages[0]}", partial(_stage, project, stages)))
         finally:
             process.send_signal(signal.SIGKILL)
             process.wait()
@@ -34,7 +35,7 @@ def test_killed_at_every_stage_it_promotes_once(tmp_path: Path) -> None:
     assert len(status.runs) == 1
     assert status.runs[0].attempt == 2, "the training that was cut off was begun once more"
     assert [e.type for e in status.events].count("model.promoted") == 1
-    assert _versions(project) == [status.rollout.champion.version]
+    assert _versions(project) == [kit.present(status.rollout).champion.version]
 
 
 def _stage(project: Path, stages: tuple[Stage, ...]) -> Stage | None:

@@ -76,7 +76,7 @@ class Production(threading.Thread):
                 # Another instrument: everything is measured on another scale.
                 drawn = drawn * 1.6 + drawn.mean() * 0.3
             try:
-                answer = self.client.predict(drawn.to_dict("records"))
+                answer = self.client.predict(kit.records(drawn))
                 self.client.labels(
                     [{"id": i, "value": v} for i, v in zip(answer.ids, truth, strict=True)]
                 )
@@ -114,8 +114,8 @@ def test_the_loop_closes(tmp_path: Path, receiver: tuple[str, Receiver]) -> None
         assert got.refused == 0
         _pages_answer(project)
         _a_check_by_hand_goes_beside_the_loop(project)
-        before = kit.status(project)
-        _rollback(project, server, before.rollout.previous.version)
+        before = kit.present(kit.status(project).rollout)
+        _rollback(project, server, kit.present(before.previous).version)
         up.terminate()
         assert up.wait(60) == 0
 
@@ -137,13 +137,13 @@ def _drift_is_answered(project: Path, production: Production) -> None:
     report = status.gates[run.run_id]
     assert run.verdict_kind in ("harmful_shift", "concept_drift")
     assert report.outcome == "pass"
-    assert report.candidate_holdout > report.champion_holdout
+    assert kit.present(report.candidate_holdout) > kit.present(report.champion_holdout)
     decision = next(d for d in status.decisions if d.decision_id == run.decision_id)
     assert decision.check_id in {check.check_id for check in status.checks}
 
 
 def _pages_answer(project: Path) -> None:
-    console = kit.address(project, "console")
+    console = kit.present(kit.address(project, "console"))
     status = httpx.get(f"{console}/api/status").json()
     assert status["rollout"]["epoch"] == 2
     assert "version" in httpx.get(console).text
@@ -171,7 +171,7 @@ def _rollback(project: Path, server: str, version: str) -> None:
     with Client(server) as client:
         kit.until("the old version", lambda: client.models()[0]["serving"]["version"] == version)
     status = kit.status(project)
-    assert status.rollout.champion.version == version
+    assert kit.present(status.rollout).champion.version == version
     assert status.control.paused
 
 
@@ -187,8 +187,8 @@ def test_a_person_has_the_last_word_in_mode_propose(tmp_path: Path) -> None:
         done = kit.homeostat(project, "promote", "--reason", "looks right")
         assert done.returncode == 0, done.stderr
         status = kit.status(project)
-        assert status.rollout.champion.version == "1"
-        assert status.rollout.reason == "looks right"
+        assert kit.present(status.rollout).champion.version == "1"
+        assert kit.present(status.rollout).reason == "looks right"
         kit.until("the alias in MLflow", lambda: _alias(project) == "1")
         spoilt = kit.homeostat(
             project, "retrain", "--", "python", "train.py", "--data", "{train}", "--spoil"
@@ -197,7 +197,7 @@ def test_a_person_has_the_last_word_in_mode_propose(tmp_path: Path) -> None:
         assert "fail" in spoilt.stdout
         status = kit.status(project)
         assert status.runs[0].stage == "rejected"
-        assert status.rollout.champion.version == "1"
+        assert kit.present(status.rollout).champion.version == "1"
         refused = kit.homeostat(project, "promote", "2")
         assert refused.returncode == 1
         assert "did not pass its gate" in refused.stderr
@@ -211,11 +211,11 @@ def _an_alias_moved_by_hand_is_followed(project: Path) -> None:
         lambda: next((r for r in kit.glance(project).rollouts if r.epoch == 2), None),
     )
     assert adopted.champion.version == "2"
-    assert adopted.previous.version == "1"
+    assert kit.present(adopted.previous).version == "1"
     kit.until("the alias of the previous one", lambda: _alias(project, "previous") == "1")
     status = kit.status(project)
     assert [e.type for e in status.events].count("model.adopted") == 1
-    assert status.rollout.epoch == 2, "taken once, and not fought over"
+    assert kit.present(status.rollout).epoch == 2, "taken once, and not fought over"
 
 
 def _alias(project: Path, name: str = "champion") -> str:

@@ -104,6 +104,7 @@ def test_labels_of_other_kinds() -> None:
     """Booleans have their words; what is no label is refused."""
     assert (canonical(True), canonical(np.bool_(False))) == ("true", "false")
     assert (canonical(0.5), canonical(-0.0)) == ("0.5", "0")
-    for nothing in (None, math.nan, math.inf, np.float32("nan"), [], {"a": 1}, b"a"):
+    wrong: tuple[object, ...] = (None, math.nan, math.inf, np.float32("nan"), [], {"a": 1}, b"a")
+    for nothing in wrong:
         with pytest.raises(ValueError, match=re.compile("label")):
             canonical(nothing)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
-from journal_kit import SteppingClock, column_rows, label, open_writer, tensor_rows
+from journal_kit import Columns, SteppingClock, column_rows, label, open_writer, tensor_rows
 from test_journal_forget import told_of
 
 from homeostat.errors import Conflict
@@ -47,7 +48,7 @@ def fill(project: Path, *, recording: Recording | None = None) -> None:
     for number in range(10):
         ids = [f"secret-row-{number}", f"other-row-{number}"]
         time = YESTERDAY + timedelta(seconds=number)
-        columns = {"a": [float(number), 1.0], "b": ["x", "y"]}
+        columns: Columns = {"a": [float(number), 1.0], "b": ["x", "y"]}
         writer.append(
             column_rows(
                 ids,
@@ -108,14 +109,15 @@ def test_the_size_is_told_from_the_tables_logs_alone(project: Path) -> None:
 def test_old_days_are_named_before_they_go(project: Path) -> None:
     """`vacuum --dry-run` says which; the same without it deletes them, all only with `--yes`."""
     fill(project)
-    keep = {"HOMEOSTAT_JOURNAL_KEEP": "10s", "HOMEOSTAT_MONITOR_WINDOW": "5s"}
+    keep = partial(run, HOMEOSTAT_JOURNAL_KEEP="10s", HOMEOSTAT_MONITOR_WINDOW="5s")
+    vacuum = partial(keep, project, "vacuum")
     line = f"1 days {{}} ({DAY} to {DAY}): 20 rows"
-    assert line.format("would go") in run(project, "vacuum", "--dry-run", **keep)
+    assert line.format("would go") in vacuum("--dry-run")
     assert json.loads(run(project, "stats", "--json"))["rows"] == 20
     with pytest.raises(Conflict, match="the clock may run ahead"):
-        run(project, "vacuum", **keep)
+        vacuum()
     assert json.loads(run(project, "stats", "--json"))["rows"] == 20
-    assert line.format("went") in run(project, "vacuum", "--yes", **keep)
+    assert line.format("went") in vacuum("--yes")
     assert json.loads(run(project, "stats", "--json"))["rows"] == 0
 
 

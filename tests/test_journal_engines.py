@@ -13,7 +13,7 @@ import polars
 import pyarrow.fs
 import pytest
 from deltalake import DeltaTable
-from journal_kit import NOON, at, column_rows, label, open_writer, tensor_rows
+from journal_kit import NOON, Columns, at, column_rows, label, open_writer, tensor_rows
 from object_store_kit import BUCKET, object_store
 
 from homeostat.records import Label
@@ -40,7 +40,7 @@ def write(folder: Path, **changes: Any) -> None:
     writer = open_writer(folder, **changes)
     writer.append(column_rows(["a", "b"], {"x": [1.0, None], "city": ["Bern", None]}))
     writer.flush()
-    columns = {"x": [2.0, 3.0], "city": ["Rom", "Ulm"], "z": [5.0, None]}
+    columns: Columns = {"x": [2.0, 3.0], "city": ["Rom", "Ulm"], "z": [5.0, None]}
     writer.append(column_rows(["c", "d"], columns, at(86_400), version="2"))
     writer.label(
         [label("a", "no", at(1)), Label(prediction_id="b", value="9", name="x", time=NOON)]

@@ -29,6 +29,7 @@ from homeostat.journal.delta.tables import tables_of
 from homeostat.journal.forgetting import forget, waiting_rows
 from homeostat.journal.forgetting.forget import Erased, Waiting, Wanted
 from homeostat.journal.keeping import compaction
+from homeostat.journal.keeping.deletion import delete
 from homeostat.journal.left_spools import commit_left
 from homeostat.records import Task
 
@@ -115,7 +116,7 @@ def test_a_forgetting_that_was_cut_off_is_finished_by_the_next(tmp_path: Path) -
     """The rows are deleted already and lie in replaced files only: these go all the same."""
     fill(tmp_path)
     predictions = refs(tmp_path)["predictions"]
-    forget.delete(predictions, f"key = '{SECRET}'")
+    delete(predictions, f"key = '{SECRET}'")
     assert told_of(tmp_path, SECRET)
     done = erase(tmp_path, keys=[SECRET])
     assert done["predictions"].rows == 0
@@ -142,7 +143,7 @@ def test_writers_and_readers_go_on_while_rows_are_forgotten(tmp_path: Path) -> N
     reader = threading.Thread(target=read)
     reader.start()
     writer = open_writer(tmp_path, writer_id="busy", commit_every=timedelta(seconds=0.02))
-    new = []
+    new: list[str] = []
     forgetting = threading.Thread(target=erase, args=[tmp_path], kwargs={"keys": [SECRET]})
     forgetting.start()
     while forgetting.is_alive():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -159,11 +160,11 @@ def test_range_of_time_is_put_aside_and_taken_back(tmp_path: Path) -> None:
         writer.append(tensor_rows([f"two-{second}"], at(second), version="2"))
     writer.flush()
     journal = open_journal(tmp_path)
-    ranged = {"key": "outage", "now": NOON}
-    assert journal.quarantine_range(at(1), at(3), "sensor", version="2", **ranged) == 1
-    assert journal.quarantine_range(at(1), at(3), "sensor", version="2", **ranged) == 0
+    outage = partial(journal.quarantine_range, version="2", key="outage", now=NOON)
+    assert outage(at(1), at(3), "sensor") == 1
+    assert outage(at(1), at(3), "sensor") == 0
     assert journal.quarantine_range(at(1), at(2), "sensor", key="all", now=NOON) == 1
-    assert journal.quarantine(["one-3"], "bug", **ranged) == 1
+    assert journal.quarantine(["one-3"], "bug", key="outage", now=NOON) == 1
     shown = ["one-0", "two-0", "one-2", "two-3"]
     assert ids_of(journal.window(*EVER, PIXELS)) == shown
     writer.append(tensor_rows(["late"], at(2.5), version="2"))

@@ -72,7 +72,7 @@ class Model:
         )
 
     def label_of(self, row: Row) -> str | None:
-        return max(self.labels.get(row.identifier, [(NOON, 0, None)]))[2]  # type: ignore[type-var]
+        return max(self.labels.get(row.identifier, [(NOON, 0, None)]))[2]
 
     def is_aside(self, row: Row) -> bool:
         return any(
@@ -135,8 +135,9 @@ def append(
     real: Subject, model: Model, step: int, ids: list[str], value: int, role: str, owner: str | None
 ) -> None:
     version = str(1 + step % 2)
-    more = {"role": role, "version": version, "keys": [owner] * len(ids)}
-    real.append(tensor_rows(ids, at(step), value=float(value), **more), at(step))
+    keys = [owner] * len(ids)
+    rows = tensor_rows(ids, at(step), version=version, value=float(value), role=role, keys=keys)
+    real.append(rows, at(step))
     model.rows += [Row(at(step), each, float(value), role, version, owner) for each in ids]
 
 

@@ -14,7 +14,7 @@ from deltalake import DeltaTable
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from journal_kit import NOON, column_rows, open_writer, tensor_rows
+from journal_kit import NOON, Columns, column_rows, open_writer, tensor_rows
 
 from homeostat.errors import InputError
 from homeostat.journal.delta import tables
@@ -64,7 +64,7 @@ def write(folder: Path, recording: Recording, *batches: Any) -> None:
 
 def test_redacted_columns_are_never_written(tmp_path: Path) -> None:
     """Of columns of any kind, with the others as they were."""
-    columns = {"name": [SECRET, None], "age": [7, 8], "shop": ["A", "B"]}
+    columns: Columns = {"name": [SECRET, None], "age": [7, 8], "shop": ["A", "B"]}
     write(
         tmp_path,
         Recording(redact=frozenset({"name", "age"})),
@@ -98,7 +98,7 @@ def test_redacted_columns_of_a_matrix_are_never_written(tmp_path: Path) -> None:
 def test_hashed_values_stay_equal_and_are_not_known(tmp_path: Path) -> None:
     """Equal values of a hashed column, and equal keys, have equal hashes under one key."""
     recording = Recording(hash=frozenset({"name", "age", "key"}), hash_key=KEY)
-    columns = {"name": [SECRET, SECRET, None], "age": [7, 7.0, 8], "shop": ["A", "B", "C"]}
+    columns: Columns = {"name": [SECRET, SECRET, None], "age": [7, 7.0, 8], "shop": ["A", "B", "C"]}
     write(
         tmp_path,
         recording,
@@ -147,7 +147,7 @@ def test_inputs_may_be_left_out(tmp_path: Path) -> None:
 
 def test_inputs_may_be_reduced_to_descriptors(tmp_path: Path) -> None:
     """Six numbers a row, of its numbers; texts count only where they are missing."""
-    columns = {"x": [1.0, None], "y": [3, 0], "name": [SECRET, None], "hidden": [9.0, 9.0]}
+    columns: Columns = {"x": [1.0, None], "y": [3, 0], "name": [SECRET, None], "hidden": [9.0, 9.0]}
     write(
         tmp_path,
         Recording(inputs="descriptors", redact=frozenset({"hidden"})),
@@ -188,12 +188,12 @@ def test_descriptors_are_what_their_names_say(matrix: np.ndarray[Any, Any]) -> N
 def test_kinds_of_columns_are_those_of_the_signature(tmp_path: Path) -> None:
     """A feature that is named a category is text, whatever its values look like; others are
     numbers, also where a batch has only nulls; and text for a number is refused."""
-    kinds = {"categories": frozenset({"code"})}
+    code = frozenset({"code"})
     writer = open_writer(tmp_path)
-    writer.append(column_rows(["a"], {"code": [7], "x": [None]}, **kinds))
-    writer.append(column_rows(["b"], {"code": [None], "x": [2]}, **kinds))
+    writer.append(column_rows(["a"], {"code": [7], "x": [None]}, categories=code))
+    writer.append(column_rows(["b"], {"code": [None], "x": [2]}, categories=code))
     with pytest.raises(InputError, match="cannot be logged"):
-        writer.append(column_rows(["c"], {"code": ["7"], "x": ["tall"]}, **kinds))
+        writer.append(column_rows(["c"], {"code": ["7"], "x": ["tall"]}, categories=code))
     writer.close()
     a, b = rows_of(tmp_path)
     assert (a["input_code"], a["input_x"]) == ("7", None)
@@ -224,13 +224,13 @@ def test_a_redacted_key_is_never_written(tmp_path: Path) -> None:
 def test_rows_tell_under_which_settings_they_were_written(tmp_path: Path) -> None:
     """Null for whole rows; else one text for one set of settings, whatever their order, and
     `sample` is not one of them: it is in the weight."""
-    hidden = {"redact": frozenset({"b", "a"}), "hash": frozenset({"key"}), "hash_key": KEY}
+    hidden = Recording(redact=frozenset({"b", "a"}), hash=frozenset({"key"}), hash_key=KEY)
     settings = {
         "whole": Recording(),
         "sampled": Recording(sample=0.999999),
         "few": Recording(inputs="descriptors"),
-        "none": Recording(inputs="none", **hidden),
-        "hidden": Recording(**hidden),
+        "none": replace(hidden, inputs="none"),
+        "hidden": hidden,
     }
     for name, recording in settings.items():
         write(tmp_path, recording, tensor_rows([name], keys=["user-1"]))

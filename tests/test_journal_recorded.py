@@ -12,6 +12,7 @@ import pytest
 from journal_kit import (
     EVER,
     PIXELS,
+    Columns,
     at,
     column_rows,
     ids_of,
@@ -43,7 +44,7 @@ def logged_under_all(folder: Path) -> Journal:
     """Two rows under each of some settings; under each, x is null in the first."""
     for second, (name, recording) in enumerate(RECORDINGS.items()):
         writer = open_writer(folder, recording=recording)
-        rows = {"x": [None, float(second)], "y": [1.0, 2.0], "shop": ["Bonn", "Köln"]}
+        rows: Columns = {"x": [None, float(second)], "y": [1.0, 2.0], "shop": ["Bonn", "Köln"]}
         writer.append(column_rows([f"{name}-0", f"{name}-1"], rows, at(second)))
         writer.close()
     return open_journal(folder)

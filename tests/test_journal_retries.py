@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -86,7 +87,7 @@ def test_rows_whose_commit_fails_are_tried_again_by_themselves(
     writer.close()
 
 
-def wait_for(condition) -> None:
+def wait_for(condition: Callable[[], object]) -> None:
     for _ in range(3000):
         if condition():
             return

@@ -15,6 +15,7 @@ from deltalake import DeltaTable
 from journal_kit import (
     EVER,
     PIXELS,
+    Columns,
     at,
     column_rows,
     ids_of,
@@ -167,7 +168,7 @@ def test_empty_log_reads_as_an_empty_window(tmp_path: Path) -> None:
 
 def test_named_columns_keep_numbers_texts_and_nulls(tmp_path: Path) -> None:
     """Columns of numbers and of texts come back, with NaN, null, umlauts and odd names."""
-    columns = {
+    columns: Columns = {
         "mean radius (cm)": [1, 2.5, None, float("nan")],
         "a.b": [None, None, None, None],
         "shop": ["Köln", None, "", 'say "hi"'],
@@ -255,7 +256,7 @@ def test_another_engine_reads_the_tables(log: Path) -> None:
     """DuckDB reads the Parquet files that the Delta log names, partitioned by model and day."""
     table = DeltaTable(log / "journal" / "digits" / "predictions")
     assert table.metadata().partition_columns == ["model", "date"]
-    found = duckdb.sql(
+    found = duckdb.execute(
         "select date::varchar, count(*), sum(input[3]), sum(weight), bool_or(cached) "
         f"from read_parquet({table.file_uris()}, hive_partitioning=true) group by 1 order by 1"
     ).fetchall()

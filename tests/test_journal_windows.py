@@ -18,6 +18,7 @@ from journal_kit import (
     EVER,
     NOON,
     PIXELS,
+    Columns,
     at,
     column_rows,
     ids_of,
@@ -33,6 +34,7 @@ from homeostat.journal.delta.commits import commit
 from homeostat.journal.delta.tables import predictions, with_partitions
 from homeostat.journal.encoding.sampling import shares
 from homeostat.journal.reader import Journal
+from homeostat.journal.reading.request import Asked
 from homeostat.records import Task
 
 
@@ -60,7 +62,7 @@ def test_shadow_rows_are_left_out_and_collide_with_nobody(tmp_path: Path) -> Non
 def test_slice_by_numbers_texts_and_nulls(tmp_path: Path) -> None:
     """where takes the rows with the allowed values of each feature, also of features not read."""
     writer = open_writer(tmp_path)
-    columns = {"shop": ["Köln", "Bonn", None, "Köln"], "size": [1, 2, 3, None]}
+    columns: Columns = {"shop": ["Köln", "Bonn", None, "Köln"], "size": [1, 2, 3, None]}
     writer.append(column_rows(["a", "b", "c", "d"], columns))
     writer.close()
     journal = open_journal(tmp_path)
@@ -236,8 +238,7 @@ def test_batches_are_the_window_cut_in_pieces(tmp_path: Path, rows: int) -> None
     journal = open_journal(tmp_path)
     journal.quarantine(["id-7", "id-8"], "bug", key="k", now=NOON)
     journal.quarantine_range(at(20), at(24), "outage", key="k", now=NOON)
-    for more in ({}, {"embedding": True, "weights": True, "quarantined": True}, {"limit": None}):
-        given = {key: value for key, value in more.items() if key != "limit"}
+    for given in (Asked(), Asked(embedding=True, weights=True, quarantined=True)):
         window = journal.window(*EVER, PIXELS, **given)
         assert batched(journal, *EVER, PIXELS, rows=rows, **given).equals(window)
     part = (at(13), at(61))

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 import pytest
@@ -17,6 +18,7 @@ import pytest
 from homeostat.executor import Exit, LocalExecutor, read_exit
 from loop.supervisor import Supervised, Supervisor
 
+T = TypeVar("T")
 LONG = "import time; time.sleep(600)"
 
 
@@ -32,7 +34,7 @@ def run(executor: LocalExecutor, folder: Path, program: str, limit: float = 60) 
     return until(lambda: executor.poll("one"))
 
 
-def until(ask: Callable[[], Exit | bool | None]) -> Exit:
+def until(ask: Callable[[], T | None]) -> T:
     for _ in range(600):
         found = ask()
         if found:
@@ -50,7 +52,9 @@ def test_how_a_program_ended_is_known(
 ) -> None:
     """Its status, or the signal; also to a process that did not start it."""
     assert run(executor, tmp_path, program).code == code
-    assert read_exit(tmp_path).code == code
+    left = read_exit(tmp_path)
+    assert left is not None
+    assert left.code == code
 
 
 def test_a_program_that_cannot_start_says_why(executor: LocalExecutor, tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def test_with_keys_a_key_of_scope_admin_is_needed(context: Context, path: str) -
 
     def status(token: str | None) -> int:
         headers = {"authorization": f"Bearer {token}"} if token else {}
-        return client.get(path, headers=headers).status_code
+        return int(client.get(path, headers=headers).status_code)
 
     assert status(None) == 401
     assert status(caller) == 403

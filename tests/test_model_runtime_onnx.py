@@ -39,7 +39,8 @@ def rows_of(count: int) -> np.ndarray:
 
 def softmax(scores: np.ndarray) -> np.ndarray:
     powers = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
+    shares: np.ndarray = powers / powers.sum(axis=1, keepdims=True)
+    return shares
 
 
 @pytest.mark.parametrize("count", [1, 2, 64])
@@ -49,6 +50,8 @@ def test_it_answers_as_the_network_does(tmp_path: Path, count: int) -> None:
     rows = rows_of(count)
     outputs = model.predict(Batch(count, matrix=rows))
     logits, embedding = answers(rows)
+    assert outputs.probabilities is not None
+    assert outputs.embedding is not None
     np.testing.assert_allclose(outputs.probabilities, softmax(logits), atol=1e-6)
     np.testing.assert_allclose(outputs.embedding, embedding, atol=1e-5)
     assert outputs.predictions == ["abc"[i] for i in logits.argmax(axis=1)]
@@ -69,6 +72,7 @@ def test_probabilities_are_read_as_they_come(tmp_path: Path) -> None:
     outputs = loaded(entry_of(tmp_path, network(last="Softmax"))).predict(
         Batch(9, matrix=rows_of(9))
     )
+    assert outputs.probabilities is not None
     np.testing.assert_allclose(outputs.probabilities, softmax(answers(rows_of(9))[0]), atol=1e-6)
 
 
@@ -87,6 +91,7 @@ def test_the_step_that_travels_with_the_version(
     """`postprocessing` says how outputs become probabilities, whatever they look like."""
     model = loaded(entry_of(tmp_path, network(last=last), postprocessing=step))
     outputs = model.predict(Batch(9, matrix=rows_of(9)))
+    assert outputs.probabilities is not None
     np.testing.assert_allclose(outputs.probabilities, expected(answers(rows_of(9))[0]), atol=1e-5)
 
 
@@ -94,7 +99,8 @@ def test_regression_gives_numbers(tmp_path: Path) -> None:
     """A regression model answers one plain number a row, and no probabilities."""
     model = loaded(entry_of(tmp_path, network(1), task=Task.REGRESSION))
     outputs = model.predict(Batch(3, matrix=rows_of(3)))
-    np.testing.assert_allclose(outputs.predictions, answers(rows_of(3), 1)[0][:, 0], atol=1e-5)
+    found = np.array(outputs.predictions)
+    np.testing.assert_allclose(found, answers(rows_of(3), 1)[0][:, 0], atol=1e-5)
     assert outputs.probabilities is None
 
 

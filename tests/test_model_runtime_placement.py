@@ -53,6 +53,7 @@ def test_a_gpu_that_is_not_there_is_said(entry: Path) -> None:
     assert not model.blocking
     _, shares = Network(1).expected(rows_of(9).tolist())
     found = model.predict(Batch(9, matrix=rows_of(9)))
+    assert found.probabilities is not None
     np.testing.assert_allclose(found.probabilities, shares, atol=1e-5)
 
 
@@ -64,10 +65,12 @@ def test_half_precision_is_nearly_the_same(entry: Path) -> None:
     half = model.predict(Batch(64, matrix=rows_of(64)))
     assert half.probabilities is not None
     assert exact.probabilities is not None
+    assert half.embedding is not None
     assert half.probabilities.dtype == half.embedding.dtype == np.float32
     np.testing.assert_allclose(half.probabilities, exact.probabilities, atol=0.02)
     assert not np.allclose(half.probabilities, exact.probabilities, atol=1e-6)
     alone = model.predict(Batch(1, matrix=rows_of(64)[:1]))
+    assert alone.probabilities is not None
     np.testing.assert_allclose(alone.probabilities, exact.probabilities[:1], atol=0.02)
 
 
@@ -99,6 +102,7 @@ if torch.cuda.is_available():  # a test that is always skipped would fail the wh
         model = placed(entry, Placement(device="cuda", memory=0.3, batch_rows=256))
         found = model.predict(Batch(9, matrix=rows_of(9)))
         _, shares = Network(1).expected(rows_of(9).tolist())
+        assert found.probabilities is not None
         np.testing.assert_allclose(found.probabilities, shares, atol=1e-4)
         assert model.blocking
         assert gpu.room(Placement(device="cuda", memory=0.3)).left > 0

@@ -68,7 +68,7 @@ def columns(**values: Any) -> Batch:
 
 
 def numbers(*values: float) -> Batch:
-    return Batch(len(values), matrix=np.repeat(np.float32(values)[:, None], 6, axis=1))
+    return Batch(len(values), matrix=np.repeat(np.array(values, np.float32)[:, None], 6, axis=1))
 
 
 def test_columns_of_every_kind_and_classes_in_words(colours: LoadedModel) -> None:

@@ -34,7 +34,8 @@ class Residual(torch.nn.Module):
         self.inner = torch.nn.Linear(WIDTH, WIDTH)
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
-        return rows + self.inner(rows)
+        answer: torch.Tensor = rows + self.inner(rows)
+        return answer
 
 
 LAYERS = {

@@ -35,7 +35,8 @@ class Net(nn.Module):
         self.unused = nn.Linear(16, 3)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        return self.head(self.encoder(self.features(pixels)))
+        scores: torch.Tensor = self.head(self.encoder(self.features(pixels)))
+        return scores
 
 
 class Answering(nn.Module):
@@ -61,7 +62,8 @@ class Twice(nn.Module):
         self.head = nn.Linear(5, 3)
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
-        return self.head(self.encoder(torch.relu(self.encoder(rows))))
+        scores: torch.Tensor = self.head(self.encoder(torch.relu(self.encoder(rows))))
+        return scores
 
 
 class Words(nn.Module):
@@ -71,7 +73,8 @@ class Words(nn.Module):
         self.head = nn.Linear(4, 3)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        return self.head(self.table(tokens).mean(dim=1))
+        scores: torch.Tensor = self.head(self.table(tokens).mean(dim=1))
+        return scores
 
 
 class TwoInputs(nn.Module):
@@ -199,6 +202,7 @@ def test_a_module_that_runs_twice_gives_its_last_output(tmp_path: Path) -> None:
         expected = net.encoder(torch.relu(net.encoder(rows)))
     for _ in range(2):
         outputs = model.predict(batch)
+        assert outputs.embedding is not None
         np.testing.assert_allclose(outputs.embedding, expected, atol=1e-6)
 
 
@@ -224,6 +228,8 @@ def test_every_form_of_output_is_read_alike(
     with torch.inference_mode():
         vector = net.encoder(torch.from_numpy(batch.matrix))
         expected = torch.softmax(net.head(vector), dim=1)
+    assert outputs.probabilities is not None
+    assert outputs.embedding is not None
     np.testing.assert_allclose(outputs.probabilities, expected, atol=1e-6)
     np.testing.assert_allclose(outputs.embedding, vector, atol=1e-6)
 
@@ -246,7 +252,7 @@ def test_regression_gives_numbers(tmp_path: Path) -> None:
     outputs = model.predict(rows_of(3, 5))
     with torch.inference_mode():
         expected = net(torch.from_numpy(rows_of(3, 5).matrix))[:, 0]
-    np.testing.assert_allclose(outputs.predictions, expected, atol=1e-6)
+    np.testing.assert_allclose(np.array(outputs.predictions), expected, atol=1e-6)
     assert outputs.probabilities is None
     assert model.spec.classes == ()
 

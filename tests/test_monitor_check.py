@@ -14,7 +14,7 @@ import monitor
 from homeostat.errors import InputError, NotReady
 from homeostat.records import Feature, Task, VerdictKind, Window
 from homeostat.settings_of_the_loop import MonitorSettings
-from monitor.assessment import Subject, assess
+from monitor.assessment import Assessment, Subject, assess
 
 SETTINGS = MonitorSettings(min_rows=100, min_labels=50)
 END = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -38,7 +38,7 @@ def judged(
     *parts: pd.DataFrame,
     production: pd.DataFrame | None = None,
     settings: MonitorSettings = SETTINGS,
-):
+) -> Assessment:
     """The verdict on a window of these parts, one after the other through the last hour."""
     current = pd.concat(parts, ignore_index=True)
     current["_time"] = [END - HOUR * (1 - place / len(current)) for place in range(len(current))]

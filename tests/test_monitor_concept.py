@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import fisher_exact
 
-from homeostat.records import Task
+from homeostat.records import ErrorComparison, Task
 from homeostat.words import Rate
 from monitor.concept import alpha_of, compare, onset
 
@@ -19,7 +19,9 @@ def errors(wrong: int, rows: int) -> np.ndarray:
     return np.array([1.0] * wrong + [0.0] * (rows - wrong))
 
 
-def classes(wrong: int, rows: int, baseline: float, baseline_rows: int = 500, alpha: float = 1e-3):
+def classes(
+    wrong: int, rows: int, baseline: float, baseline_rows: int = 500, alpha: float = 1e-3
+) -> ErrorComparison:
     return compare(
         errors(wrong, rows),
         Task.CLASSIFICATION,
@@ -68,7 +70,7 @@ def test_numbers_compare_means_and_their_floor_is_a_share() -> None:
     random = np.random.default_rng(1)
     spread = random.exponential(1.0, 5000)
 
-    def found(factor: float):
+    def found(factor: float) -> ErrorComparison:
         return compare(
             spread * factor / spread.mean(),
             Task.REGRESSION,
@@ -85,7 +87,7 @@ def test_numbers_compare_means_and_their_floor_is_a_share() -> None:
 
 
 def test_constant_errors_do_not_divide_by_zero() -> None:
-    def found(value: float):
+    def found(value: float) -> ErrorComparison:
         return compare(
             np.full(50, value),
             Task.REGRESSION,

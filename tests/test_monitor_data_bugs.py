@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -37,7 +39,9 @@ def bugs_in(current: pd.DataFrame, reference: pd.DataFrame | None = None) -> Fin
     places=st.sets(st.integers(0, 399), min_size=5, max_size=200),
     factor=st.sampled_from([100.0, -100.0]),
 )
-def test_values_of_a_wrong_unit_are_found_and_only_their_rows(places, factor) -> None:
+def test_values_of_a_wrong_unit_are_found_and_only_their_rows(
+    places: set[int], factor: float
+) -> None:
     """A unit a hundred times too large leaves the range; the bad rows are exactly those."""
     current = people(400, seed=1)
     wrong = sorted(places)
@@ -52,7 +56,7 @@ def test_values_of_a_wrong_unit_are_found_and_only_their_rows(places, factor) ->
 
 @settings(deadline=None, max_examples=20)
 @given(st.randoms(use_true_random=False))
-def test_the_order_of_rows_changes_nothing(random) -> None:
+def test_the_order_of_rows_changes_nothing(random: Random) -> None:
     """Bugs are judged row by row."""
     current = people(300, seed=2)
     current.loc[:20, "age"] = 1e6

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -33,13 +34,17 @@ def table(rows: int, seed: int, shift: float = 0.0) -> pd.DataFrame:
     frame["flag"] = 0.0 if shift == 0 else 1.0
     frame["gone"] = random.normal(size=rows) if shift == 0 else np.nan
     frame["fixed"] = 3.0
-    frame["city"] = random.choice(["Bern", "Rome", None], rows)
+    frame["city"] = random.choice(np.array(["Bern", "Rome", None]), rows)
     frame["_prediction"] = random.choice(["0", "1"], rows, p=[0.5 + shift / 3, 0.5 - shift / 3])
     return typed(frame, COMPARED, "a table")
 
 
+Scores = tuple[Score, ...]
+Written = tuple[Path, pd.DataFrame, pd.DataFrame, Scores, Scores]
+
+
 @pytest.fixture(scope="module")
-def written(tmp_path_factory):
+def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
     folder = tmp_path_factory.mktemp("report") / "a-check"
     reference, current = table(800, 1), table(300, 2, shift=1.0)
     ours = scores(reference, current, COMPARED, generator("c"))
@@ -52,7 +57,7 @@ def written(tmp_path_factory):
     )
 
 
-def test_evidentlys_numbers_are_ours(written) -> None:
+def test_evidentlys_numbers_are_ours(written: Written) -> None:
     """On the same rows the same distances, so that the report says what the verdict says."""
     _, _, _, ours, theirs = written
     assert [s.column for s in theirs] == [s.column for s in ours]
@@ -65,7 +70,7 @@ def test_evidentlys_numbers_are_ours(written) -> None:
         )
 
 
-def test_the_scores_are_evidentlys_own_and_not_an_echo(written) -> None:
+def test_the_scores_are_evidentlys_own_and_not_an_echo(written: Written) -> None:
     """The values come back from the snapshot: wrong ones handed in do not survive."""
     folder, reference, current, ours, _ = written
     wrong = [
@@ -81,7 +86,7 @@ def test_the_scores_are_evidentlys_own_and_not_an_echo(written) -> None:
     assert not next(s for s in again if s.column == "x0").drifted
 
 
-def test_both_files_are_there_with_every_column(written) -> None:
+def test_both_files_are_there_with_every_column(written: Written) -> None:
     """Columns that moved most are drawn, the others are told in a number."""
     folder, _, _, ours, _ = written
     html = (folder / "report.html").read_text()
@@ -92,7 +97,7 @@ def test_both_files_are_there_with_every_column(written) -> None:
     assert len(metrics) > evidently_report.DRAWN
 
 
-def test_constant_and_empty_columns_do_not_end_it(written) -> None:
+def test_constant_and_empty_columns_do_not_end_it(written: Written) -> None:
     """A constant that moved is drift; one that did not is left out; an emptied column is told."""
     _, _, _, _, theirs = written
     by_name = {score.column: score for score in theirs}
@@ -102,7 +107,7 @@ def test_constant_and_empty_columns_do_not_end_it(written) -> None:
     assert by_name["_prediction"].drifted
 
 
-def test_few_rows_do_not_end_it(tmp_path) -> None:
+def test_few_rows_do_not_end_it(tmp_path: Path) -> None:
     """Two rows on a side are little to say, but no reason to fail."""
     reference, current = table(2, 3), table(2, 4, shift=1.0)
     ours = scores(reference, current, COMPARED, generator("c"))
@@ -110,16 +115,19 @@ def test_few_rows_do_not_end_it(tmp_path) -> None:
     assert (tmp_path / "r" / "report.html").exists()
 
 
-def test_what_evidently_cannot_do_is_our_error(tmp_path) -> None:
+def test_what_evidently_cannot_do_is_our_error(tmp_path: Path) -> None:
     """Its exceptions, some of which would end a process, stop at the door."""
     reference = current = table(20, 5)
     absent = Score(column="x0", method="jensenshannon", value=1, threshold=0.1, drifted=True)
     with pytest.raises(evidently_report.ReportFailed, match="Evidently's report failed"):
         evidently_report.write(
-            reference.assign(x0=[[1]] * 20), current.assign(x0=[[2]] * 20), [absent], tmp_path
+            reference.assign(x0=pd.Series([[1]] * 20)),
+            current.assign(x0=pd.Series([[2]] * 20)),
+            [absent],
+            tmp_path,
         )
 
 
-def test_nothing_to_compare_writes_nothing(tmp_path) -> None:
+def test_nothing_to_compare_writes_nothing(tmp_path: Path) -> None:
     assert evidently_report.write(table(5, 1), table(5, 2), [], tmp_path / "r") == ()
     assert not (tmp_path / "r").exists()

@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -58,7 +59,7 @@ def boxes(rows: int, seed: int) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory) -> Path:
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A journal with three hours: a good one, one with a unit bug, one with other answers."""
     folder = tmp_path_factory.mktemp("project")
     (folder / "homeostat.toml").write_text(TOML)
@@ -116,7 +117,7 @@ def project(tmp_path_factory) -> Path:
     return folder
 
 
-def spec(project: Path, hour: int, **changes) -> CheckJob:
+def spec(project: Path, hour: int, **changes: Any) -> CheckJob:
     start = START + hour * HOUR
     job = CheckJob(
         check_id=f"check-{hour}",
@@ -149,13 +150,13 @@ def run(job: CheckJob, folder: Path) -> tuple[Verdict, str]:
 
 
 @pytest.fixture(scope="module")
-def first(project, tmp_path_factory) -> Verdict:
+def first(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Verdict:
     """The check of the first hour, it becomes the reference."""
     folder = tmp_path_factory.mktemp("job")
     return run(spec(project, 0, reference=None), folder)[0]
 
 
-def test_the_first_window_becomes_the_reference(project, first) -> None:
+def test_the_first_window_becomes_the_reference(project: Path, first: Verdict) -> None:
     """Its rows, of the champion only, are written where the job said."""
     assert (first.kind, first.rebased, first.rows) == (VerdictKind.OK, True, 300), first.reason
     written = pd.read_parquet(project / ".homeostat/references/production.parquet")
@@ -163,13 +164,13 @@ def test_the_first_window_becomes_the_reference(project, first) -> None:
     assert np.allclose(written[list(NAMES)].to_numpy(), boxes(300, 0))
 
 
-def test_the_report_lies_where_the_verdict_says(project, first) -> None:
+def test_the_report_lies_where_the_verdict_says(project: Path, first: Verdict) -> None:
     assert first.report == "reports/check-0"
     assert (project / ".homeostat" / first.report / "report.html").exists()
     assert (project / ".homeostat" / first.report / "snapshot.json").exists()
 
 
-def test_the_verdict_has_what_people_ask_for(first) -> None:
+def test_the_verdict_has_what_people_ask_for(first: Verdict) -> None:
     assert first.labelled == 150
     assert first.errors is not None
     assert "150 of 300 matured rows have labels" in first.reason
@@ -182,7 +183,9 @@ def here(project: Path, hour: int) -> Verdict:
     return check(spec(project, hour), settings.load(project, {}), lambda: START + 4 * HOUR).verdict
 
 
-def test_bad_rows_go_to_quarantine_and_a_second_run_says_the_same(project, first) -> None:
+def test_bad_rows_go_to_quarantine_and_a_second_run_says_the_same(
+    project: Path, first: Verdict
+) -> None:
     """A job killed before its result was written is run again, over what it left behind."""
     verdicts = [here(project, 1) for _ in range(2)]
     for verdict in verdicts:
@@ -195,12 +198,14 @@ def test_bad_rows_go_to_quarantine_and_a_second_run_says_the_same(project, first
     assert left["width"].max() <= 20
 
 
-def test_answers_that_are_wrong_now_are_concept_drift(project, first) -> None:
+def test_answers_that_are_wrong_now_are_concept_drift(project: Path, first: Verdict) -> None:
     verdict = here(project, 2)
     assert verdict.kind is VerdictKind.CONCEPT_DRIFT, verdict.reason
 
 
-def test_an_empty_window_has_no_data_and_imports_nothing_slow(project, first, tmp_path) -> None:
+def test_an_empty_window_has_no_data_and_imports_nothing_slow(
+    project: Path, first: Verdict, tmp_path: Path
+) -> None:
     """A loop that checks a quiet model every few seconds should not cost a core."""
     verdict, imports = run(spec(project, 9), tmp_path)
     assert (verdict.kind, verdict.rows, verdict.report) == (VerdictKind.NO_DATA, 0, None)
@@ -208,7 +213,7 @@ def test_an_empty_window_has_no_data_and_imports_nothing_slow(project, first, tm
     assert "pandas" in imports
 
 
-def test_a_reference_that_is_gone_is_an_error_that_says_so(project, tmp_path) -> None:
+def test_a_reference_that_is_gone_is_an_error_that_says_so(project: Path, tmp_path: Path) -> None:
     (tmp_path / SPEC).write_bytes(to_json(spec(project, 9, training_reference="gone.parquet")))
     done = subprocess.run([sys.executable, "-m", "monitor", "check", tmp_path], check=False)
     assert done.returncode == 1
@@ -223,7 +228,7 @@ def test_a_wrong_command_line_says_how_it_is_used() -> None:
     assert (done.returncode, done.stderr[:6]) == (2, "usage:")
 
 
-def test_only_the_newest_reports_are_kept(tmp_path) -> None:
+def test_only_the_newest_reports_are_kept(tmp_path: Path) -> None:
     """Anything that is no report stays."""
     for place in range(4):
         folder = tmp_path / f"report-{place}"

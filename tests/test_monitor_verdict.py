@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -50,7 +51,7 @@ CALM = Evidence(
         ({"inputs": SHIFTED, "errors": None, "labelled": 3}, VerdictKind.UNDETERMINED),
     ],
 )
-def test_the_kinds(changes, kind) -> None:
+def test_the_kinds(changes: dict[str, Any], kind: VerdictKind) -> None:
     """The table of judge's docstring."""
     verdict = judge(replace(CALM, **changes), LIMITS)
     assert verdict.kind is kind

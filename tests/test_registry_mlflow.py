@@ -17,12 +17,14 @@ from homeostat.errors import IntegrityError, ModelError, NotReady
 from homeostat.records import FeatureKind, Rollout, Trial, TrialKind, VersionRef, from_json
 from homeostat.registry.cache import entry_path, model_folder, read_spec, verify
 from homeostat.registry.mlflow_registry import LoggedModel, Registry
-from homeostat.settings import load
+from homeostat.settings import Settings, load
 
 FETCH = (sys.executable, "-m", "homeostat.registry", "fetch")
 
 
-def registered(logged_models: LoggedModels, project: Path, tag: str, name: str, more: str = ""):
+def registered(
+    logged_models: LoggedModels, project: Path, tag: str, name: str, more: str = ""
+) -> tuple[Settings, Registry, str]:
     """A registry for a model of its own name, and the version of the tag's run in it."""
     settings = logged_models.settings(project, model=name, more=more)
     registry = Registry(settings)
@@ -206,18 +208,17 @@ def test_aliases_follow_the_record(logged_models: LoggedModels, tmp_path: Path) 
     assert logged is not None
     second = registry.register(logged, "run-digits-one-row")
     MlflowClient(logged_models.uri).set_registered_model_alias("pointed", "mine", first)
+    ours, theirs = VersionRef(version=first, digest=""), VersionRef(version=second, digest="")
     record = Rollout(
         model="pointed",
         epoch=1,
-        champion=VersionRef(version=first, digest=""),
-        challenger=VersionRef(version=second, digest=""),
+        champion=ours,
+        challenger=theirs,
         created_at=datetime(2026, 1, 1, tzinfo=UTC),
     )
     registry.mirror(record)
     assert registry.aliases() == {"champion": first, "challenger": second, "mine": first}
-    registry.mirror(
-        replace(record, champion=record.challenger, previous=record.champion, challenger=None)
-    )
+    registry.mirror(replace(record, champion=theirs, previous=ours, challenger=None))
     assert registry.aliases() == {"champion": second, "previous": first, "mine": first}
 
 

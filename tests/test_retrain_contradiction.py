@@ -23,7 +23,7 @@ def digits(seed: int) -> tuple[Labelled, Labelled, Labelled]:
     return old, test, newer
 
 
-def renamed(labels: np.ndarray, names: dict[str, str]) -> np.ndarray:  # type: ignore[type-arg]
+def renamed(labels: np.ndarray, names: dict[str, str]) -> np.ndarray:
     return np.array([names.get(label, label) for label in labels])
 
 

@@ -349,7 +349,7 @@ def test_training_sets_say_which_rows_of_the_log_they_hold(
     trace = [each for each, _ in traced(tmp_path / "2" / "train.parquet")]
     assert trace[:800] == [None] * 800
     assert trace[800:1089] == [*ids[110:300], *ids[301:400]]
-    places = [int(each.removeprefix("row-")) for each in trace[800:]]
+    places = [int(str(each).removeprefix("row-")) for each in trace[800:]]
     assert rows["target"].tolist()[800:] == truth[places].tolist()
     assert rows["p10"].tolist()[800:] == PIXELS[TRAFFIC][places, 10].tolist()
 

@@ -163,7 +163,7 @@ def test_tensors_in_a_column_of_lists(shapes: Settings, rows: pa.Table, tmp_path
     """A column of lists, flat or as deep as the tensor, holds a whole row; lists of another shape
     are bad rows."""
     matrix = np.stack([rows[name].to_numpy() for name in FEATURES], axis=1).tolist()
-    deep = [[row[:2], row[2:]] for row in matrix]
+    deep: list[list[list[float | None]] | None] = [[row[:2], row[2:]] for row in matrix]
     deep[3], deep[5], deep[7] = [[1.0, 2.0]], None, [[1.0, 2.0, 3.0], [4.0]]
     deep[9] = [[1.0, 2.0], [None, 4.0]]
     table = pa.table({"pixels": deep, "id": list(range(1000))})
@@ -366,7 +366,7 @@ def test_text_files_of_every_habit(shapes: Settings, tmp_path: Path) -> None:
     with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
     assert [line["who"] for line in lines] == ["Zoë", 'a,\n"b"', "y"]
-    matrix = [[1.0, 2, 3, 4], [1, 2, 3, 4], [5, 6, 7, 8]]
+    matrix: list[list[float]] = [[1.0, 2, 3, 4], [1, 2, 3, 4], [5, 6, 7, 8]]
     assert [line["prediction"] for line in lines] == Network(1).expected(matrix)[0]
     ((name, row),) = [(bad["file"], bad["row"]) for bad in done.bad]
     assert (Path(name).name, row) == ("a.csv", "1")

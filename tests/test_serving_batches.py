@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from hypothesis import given
@@ -136,7 +136,7 @@ def test_a_caller_with_many_rows_keeps_nobody_from_a_few(
         told = []
         for place, name in enumerate("a" * 18 + "b" + "c"):
             future = served.submit([[place % 9, 1]], Asked(name))
-            future.add_done_callback(lambda _, name=name: order.append(name))
+            future.add_done_callback(lambda _, name=name: order.append(name))  # type: ignore[misc]
             told.append(future)
         return await answered(told)
 
@@ -156,7 +156,7 @@ def test_connections_take_turns_and_have_no_share(tmp_path: Path, fragile: Loade
         told = []
         for name in "a" * 19 + "b":
             future = served.submit([[1, 1]], Asked(connection=name))
-            future.add_done_callback(lambda _, name=name: order.append(name))
+            future.add_done_callback(lambda _, name=name: order.append(name))  # type: ignore[misc]
             told.append(future)
         with pytest.raises(Overloaded):
             served.submit([[1, 1]], Asked(connection="c"))
@@ -207,7 +207,8 @@ def test_a_batch_grows_for_as_long_as_the_settings_say(
     assert served.count("homeostat_batch_rows_count") == 1
 
 
-class Line(NamedTuple):
+@dataclass(frozen=True)
+class Line:
     caller: str
     count: int
     number: int

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from words_kit import WORDS, Served, answered, load_words
+from words_kit import WORDS, Answers, Served, all_well, answered, load_words
 
 from homeostat.errors import ModelError
 from homeostat.model_runtime.contract import LoadedModel, Outputs
@@ -35,7 +37,7 @@ def outputs(rows: int) -> Outputs:
 
 @given(steps, st.integers(0, 5000))
 def test_the_cache_is_a_dictionary_that_forgets_what_was_used_longest_ago(
-    given_steps: list, limit: int
+    given_steps: list[tuple[str, tuple[str, bytes], int]], limit: int
 ) -> None:
     """Against a plain one; never more bytes than the limit, and they add up."""
     memory, plain = Memory(limit), OrderedDict[tuple[str, bytes], Outputs]()
@@ -76,14 +78,14 @@ def test_what_is_used_stays() -> None:
 
 
 @given(st.lists(st.lists(st.integers(0, 2), min_size=2, max_size=2), min_size=1, max_size=3))
-def test_only_equal_rows_are_equal_inputs(rows: list) -> None:
+def test_only_equal_rows_are_equal_inputs(rows: list[list[int]]) -> None:
     """Ids and keys are the caller's; one row of four values is not two rows of two."""
 
-    def matrix(values: list, **members: list) -> bytes:
+    def matrix(values: list[list[int]], **members: Any) -> bytes:
         array = np.array(values, np.float32)
         return input_of(Rows(len(array), matrix=array, **members))
 
-    def columns(values: list, kind: type) -> bytes:
+    def columns(values: Sequence[Sequence[object]], kind: type) -> bytes:
         named = {name: [kind(row[i]) for row in values] for i, name in enumerate("ab")}
         return input_of(Rows(len(values), columns=named))
 
@@ -109,12 +111,12 @@ def test_cached_answers_are_as_computed_and_logged_too(
     """With ids of their own; a swap to another version starts with an empty cache."""
     served = Served(tmp_path, serving='cache = "1MB"')
 
-    async def work() -> list[dict]:
+    async def work() -> list[dict[str, Any]]:
         served.serve(loaded[1])
         one = await served.ask([[1, 2]], [[3, 4], [5, 6]])
         two = await served.ask([[1, 2]], [[3, 4], [5, 6]], [[7, 8]])
         served.serve(loaded[2])
-        return [*one, *two, *await served.ask([[1, 2]])]
+        return all_well([*one, *two, *await served.ask([[1, 2]])])
 
     a, b, a_again, b_again, fresh, other = served.run(work)
     for said, again in ((a, a_again), (b, b_again)):
@@ -165,13 +167,14 @@ def test_equal_requests_of_a_batch_are_computed_once(
     served = Served(tmp_path, 'durability = "sync"')
     bad = [[1, WORDS + 5]]
 
-    async def work() -> list:
+    async def work() -> tuple[Answers, Answers]:
         served.serve(loaded[1])
         return await served.ask([[1, 2]], [[3, 4]], [[1, 2]], [[1, 2]]), await served.ask(
             bad, [[1, 2]], bad, [[1, 2]]
         )
 
-    together, mixed = served.run(work)
+    answers, mixed = served.run(work)
+    together = all_well(answers)
     assert len({said["ids"][0] for said in together}) == 4
     assert together[0]["probabilities"] == together[2]["probabilities"]
     assert [type(each) for each in mixed] == [ModelError, dict, ModelError, dict]
@@ -194,7 +197,7 @@ def test_who_comes_while_an_equal_is_computed_gets_what_it_said(
         await asyncio.sleep(0)  # it is in the model's thread now
         second = served.submit([[1, 2]])
         assert not answers
-        one, two = await answered([first, second])
+        one, two = all_well(await answered([first, second]))
         assert one["probabilities"] == two["probabilities"]
         assert one["ids"] != two["ids"]
         assert served.count("homeostat_batch_rows_sum") == 1

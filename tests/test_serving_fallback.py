@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from words_kit import WORDS, Served, answered, load_words, ref_of
+from words_kit import WORDS, Answers, Served, all_well, answered, load_words, ref_of
 
 from homeostat.errors import ModelError
 from homeostat.journal.reader import Journal
@@ -18,13 +19,14 @@ from homeostat.records import Task, Trial, TrialKind
 from serving.rules.circuit import LEAST, LONGEST_REST, WELL, Limits, Phase, told, tried
 
 LIMITS = Limits(in_a_row=3, share=0.5, rest=5.0)
+Batches = list[tuple[int, int, float]]
 batches = st.lists(
     st.tuples(st.integers(0, 9), st.integers(0, 4), st.floats(0, 20)), min_size=1, max_size=40
 )
 
 
 @given(batches)
-def test_a_version_that_never_fails_is_always_asked(given_batches: list) -> None:
+def test_a_version_that_never_fails_is_always_asked(given_batches: Batches) -> None:
     """And nothing is kept of it."""
     for well, _, now in given_batches:
         assert tried(WELL, LIMITS, now) == (True, WELL)
@@ -32,7 +34,7 @@ def test_a_version_that_never_fails_is_always_asked(given_batches: list) -> None
 
 
 @given(batches, st.integers(1, 5))
-def test_failures_in_a_row_open_it(given_batches: list, in_a_row: int) -> None:
+def test_failures_in_a_row_open_it(given_batches: Batches, in_a_row: int) -> None:
     """So many, whatever came before, however long they take; an answer between ends a row."""
     limits = Limits(in_a_row=in_a_row, share=1.0, rest=5.0)
     row, state, now = 0, WELL, 0.0
@@ -56,7 +58,7 @@ def test_a_share_of_failures_opens_it(failed: int, phase: Phase) -> None:
 
 
 @given(batches)
-def test_no_rest_is_cut_short_and_none_is_endless(given_batches: list) -> None:
+def test_no_rest_is_cut_short_and_none_is_endless(given_batches: Batches) -> None:
     """One request tries it after its rest; a success closes it, a failure doubles the rest."""
     now, circuit = 0.0, WELL
     for well, failed, pause in given_batches:
@@ -96,12 +98,12 @@ def test_the_version_before_answers_for_one_that_fails(
     so instead."""
     served = Served(tmp_path, serving=LATER)
 
-    async def work() -> list:
+    async def work() -> list[dict[str, Any]]:
         served.serve(loaded[2], previous=loaded[1])
         failed = [(await served.ask(UNKNOWN))[0] for _ in range(3)]
         assert [type(each) for each in failed] == [ModelError] * 3
         assert served.model.plain is None
-        return await served.ask(UNKNOWN, KNOWN)
+        return all_well(await served.ask(UNKNOWN, KNOWN))
 
     answers = served.run(work)
     assert [(each["version"], each["fallback"]) for each in answers] == [("1", True)] * 2
@@ -115,16 +117,17 @@ def test_a_version_that_answers_again_is_asked_again(
     """One request tries it; while it fails, even that one is answered by the version before."""
     served = Served(tmp_path, serving=AT_ONCE)
 
-    async def work() -> list[list[str]]:
+    async def work() -> list[list[object]]:
         served.serve(loaded[2], previous=loaded[1])
         await served.ask(UNKNOWN, UNKNOWN, UNKNOWN)
         await asyncio.sleep(0.005)
-        [still] = await served.ask(UNKNOWN)
+        [still] = all_well(await served.ask(UNKNOWN))
         assert served.count("homeostat_breaker_state", version="2") == 2
         await asyncio.sleep(0.01)
-        well = [(await served.ask(KNOWN))[0] for _ in range(2)]
+        later = [*await served.ask(KNOWN), *await served.ask(KNOWN)]
         assert served.model.plain is served.model.current
-        return [[each["version"], each.get("fallback", False)] for each in (still, *well)]
+        said = [still, *all_well(later)]
+        return [[each["version"], each.get("fallback", False)] for each in said]
 
     assert served.run(work) == [["1", True], ["2", False], ["2", False]]
     assert served.count("homeostat_breaker_state") == 0
@@ -139,7 +142,7 @@ def test_wrong_input_opens_nothing(tmp_path: Path, loaded: dict[int, LoadedModel
         for _ in range(10):
             with pytest.raises(Exception, match="row 0"):
                 served.submit([["no word", 1]])
-        assert (await served.ask(KNOWN))[0]["version"] == "2"
+        assert all_well(await served.ask(KNOWN))[0]["version"] == "2"
 
     served.run(work)
 
@@ -150,10 +153,10 @@ def test_a_default_answer_where_no_version_can(
     """One for every row, logged as what it is."""
     served = Served(tmp_path, serving=LATER + "\ndefault_answer = '\"star\"'")
 
-    async def work() -> dict:
+    async def work() -> dict[str, Any]:
         served.serve(loaded[2])
         await served.ask(UNKNOWN, UNKNOWN, UNKNOWN)
-        [answer] = await served.ask([*UNKNOWN, *KNOWN])
+        [answer] = all_well(await served.ask([*UNKNOWN, *KNOWN]))
         return answer
 
     answer = served.run(work)
@@ -173,7 +176,7 @@ def test_with_nothing_to_fall_back_on_it_is_asked_on(
     """It may fail on some rows alone: one caller's must not end the service of all."""
     served = Served(tmp_path, serving=LATER)
 
-    async def work() -> list:
+    async def work() -> Answers:
         served.serve(loaded[2])
         await served.ask(UNKNOWN, UNKNOWN, UNKNOWN)
         assert served.model.plain is None
@@ -181,6 +184,7 @@ def test_with_nothing_to_fall_back_on_it_is_asked_on(
 
     failed, answer = served.run(work)
     assert isinstance(failed, ModelError)
+    assert isinstance(answer, dict)
     assert (answer["version"], answer.get("fallback", False)) == ("2", False)
 
 
@@ -191,12 +195,12 @@ def test_the_champion_answers_for_a_canary_that_fails(
     served = Served(tmp_path, serving=LATER)
     trial = Trial(version=ref_of(loaded[2]), kind=TrialKind.CANARY, share=1.0)
 
-    async def work() -> list:
+    async def work() -> Answers:
         served.serve(loaded[3], previous=loaded[1], trial=(loaded[2], trial))
         await served.ask(UNKNOWN, UNKNOWN, UNKNOWN)
         return await served.ask(UNKNOWN)
 
-    [answer] = served.run(work)
+    [answer] = all_well(served.run(work))
     assert (answer["version"], answer["fallback"]) == ("3", True)
 
 
@@ -208,14 +212,14 @@ def test_only_those_answers_say_so_that_should_have_been_anothers(
     trial = Trial(version=ref_of(loaded[2]), kind=TrialKind.CANARY, share=0.5)
     people = [f"user {number}" for number in range(20)]
 
-    async def work() -> tuple[dict[str, bool], list]:
+    async def work() -> tuple[dict[str, bool], list[dict[str, Any]]]:
         served.serve(loaded[3], trial=(loaded[2], trial))
-        before = [(await served.ask(KNOWN, keys=[key]))[0] for key in people]
+        before = [all_well(await served.ask(KNOWN, keys=[key]))[0] for key in people]
         on_trial = {key: each["version"] == "2" for key, each in zip(people, before, strict=True)}
         unlucky = next(key for key in people if on_trial[key])
         await served.ask(UNKNOWN, UNKNOWN, UNKNOWN, keys=[unlucky])
         told = [served.submit(KNOWN, keys=[key]) for key in people]
-        return on_trial, await answered(told)
+        return on_trial, all_well(await answered(told))
 
     on_trial, answers = served.run(work)
     assert {each["version"] for each in answers} == {"3"}

@@ -129,7 +129,7 @@ def stored(server: Server, project: Settings, table: str = "predictions") -> Cou
     name = project.model.name
     server.wait_for(lambda: server.http.post(f"/models/{name}/flush").status_code == 200)
     files = DeltaTable(f"{project.journal_path}/{name}/{table}").file_uris()
-    rows = duckdb.sql(f"select prediction_id from read_parquet({files})").fetchall()
+    rows = duckdb.execute(f"select prediction_id from read_parquet({files})").fetchall()
     return Counter(row[0] for row in rows)
 
 
@@ -236,7 +236,7 @@ def stands_still(server: Server, name: str, rows: int) -> bool:
 
 def queued(server: Server, name: str) -> int:
     models = server.http.get("/models").json()["models"]
-    return next(model["queued_rows"] for model in models if model["name"] == name)
+    return int(next(model["queued_rows"] for model in models if model["name"] == name))
 
 
 def test_labels_have_room_when_predictions_have_none(

@@ -49,7 +49,7 @@ class Card:
     ) -> None:
         self.size = size
         self.models: list[ServedModel] = others[0].models if shared else []
-        self.loading = others[0].loading if shared else asyncio.Lock()
+        self.loading: asyncio.Lock = others[0].loading if shared else asyncio.Lock()
         self.settings = make_project(folder)
         self.refs = {
             number: add_version(self.settings, number, runtime=runtime) for number in (1, 2, 3)
@@ -75,8 +75,9 @@ class Card:
             raise AssertionError(f"version {spec.version} is loaded where there is no room")
         if spec.version in self.broken:
             raise ModelError(self.broken[spec.version])
-        loaded: Any = load_version(settings, spec)
-        loaded.memory_bytes = 4 * GB
+        loaded = load_version(settings, spec)
+        counted: Any = loaded
+        counted.memory_bytes = 4 * GB
         return loaded
 
     def _left(self, serving: ServingSettings, runtime: str, beside: int) -> int:
@@ -95,12 +96,17 @@ class Card:
                 await asyncio.sleep(0.01)
 
     async def serves(self, version: int) -> None:
-        current = lambda: self.model.current  # noqa: E731
-        await self.follow(lambda: current() is not None and current().ref == self.refs[version])
+        def does() -> bool:
+            current = self.model.current
+            return current is not None and current.ref == self.refs[version]
+
+        await self.follow(does)
 
     async def ask(self) -> str:
         body = json.dumps({"rows": ROWS}).encode()
-        told = json.loads(await dispatch(self.model, lambda version: version.reader.read(body)))
+        said = await dispatch(self.model, lambda version: version.reader.read(body))
+        assert isinstance(said, bytes)
+        told = json.loads(said)
         assert told["predictions"] == Network(int(told["version"])).expected(ROWS)[0]
         return str(told["version"])
 

@@ -145,7 +145,7 @@ class Slow(Network):
         self.heavy = torch.nn.Parameter(torch.eye(512))
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
-        heavy = self.heavy
+        heavy: torch.Tensor = self.heavy
         for _ in range(4):
             heavy = heavy @ self.heavy
         return super().forward(rows) * heavy[0, 0]
@@ -166,7 +166,7 @@ def test_a_connection_with_many_calls_keeps_no_other_from_its_one(tmp_path: Path
             many = [asyncio.ensure_future(first.infer(MODEL, [given(n)])) for n in range(60)]
             await asyncio.wait(many, return_when=asyncio.FIRST_COMPLETED)
             await second.infer(MODEL, [given(-1)])
-            before = sum(each.done() for each in many)
+            before: int = sum(each.done() for each in many)
             await asyncio.gather(*many)
         return before
 

@@ -156,7 +156,8 @@ class Colours(torch.nn.Module):
         self.head = torch.nn.Linear(SIZE, len(CLASSES))
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
-        return self.head(rows.flatten(1))
+        scores: torch.Tensor = self.head(rows.flatten(1))
+        return scores
 
 
 @pytest.fixture(scope="module")

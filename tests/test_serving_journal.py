@@ -51,7 +51,7 @@ def keys_of(server: Server, project: Settings) -> dict[str, str | None]:
     name = project.model.name
     assert server.http.post(f"/models/{name}/flush").status_code == 200
     files = DeltaTable(f"{project.journal_path}/{name}/predictions").file_uris()
-    return dict(duckdb.sql(f"select prediction_id, key from read_parquet({files})").fetchall())
+    return dict(duckdb.execute(f"select prediction_id, key from read_parquet({files})").fetchall())
 
 
 def test_counters_of_the_journal_begin_at_zero(server: Server) -> None:

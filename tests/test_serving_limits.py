@@ -166,7 +166,7 @@ def test_keys_change_while_the_server_runs(server: Server, settings: Settings) -
     server.wait_for(lambda: predict(server, token, 1).status_code == 401)
     for text, says in (("[[keys]", "stay as they were"), ("", "has no keys any more")):
         settings.keys_path.write_text(text)
-        server.wait_for(lambda says=says: says in server.log.read_text())
+        server.wait_for(lambda says=says: says in server.log.read_text())  # type: ignore[misc]
         assert server.predict([ROW]).status_code == 401
     settings.keys_path.unlink()
     time.sleep(1.5)  # the look that must not change anything

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -84,7 +85,7 @@ def test_inputs_of_large_numbers_keep_their_digits() -> None:
     inputs = Inputs(spec(kind, time), lambda: 0.0)
     for start in range(0, len(values), 7):
         part = values[start : start + 7]
-        columns = {"time": [*part, math.nan], "kind": ["a"] * (len(part) + 1)}
+        columns: dict[str, list[Any]] = {"time": [*part, math.nan], "kind": ["a"] * (len(part) + 1)}
         inputs.add(Rows(len(part) + 1, None, None, columns, None))
     found = inputs.moments()
     assert list(found) == ["time"]

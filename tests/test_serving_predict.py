@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import random
 import threading
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -57,17 +58,19 @@ def server(project: Settings) -> Iterator[Server]:
         yield server
 
 
-def journal(server: Server, project: Settings) -> list[dict]:
+def journal(server: Server, project: Settings) -> list[dict[str, Any]]:
     """Every row of the journal, after a flush."""
     assert server.http.post(f"/models/{MODEL}/flush").status_code == 200
     now = datetime.now(UTC)
     reader = Journal(project.journal_path, MODEL, Task.CLASSIFICATION)
     hour = timedelta(hours=1)
-    return reader.window(now - hour, now + hour, FEATURES, embedding=True).to_pylist()
+    rows = reader.window(now - hour, now + hour, FEATURES, embedding=True)
+    found: list[dict[str, Any]] = rows.to_pylist()
+    return found
 
 
 def received(server: Server) -> int:
-    return server.http.post(f"/models/{MODEL}/flush").json()["received"]
+    return int(server.http.post(f"/models/{MODEL}/flush").json()["received"])
 
 
 def stored_labels(server: Server) -> list[str]:
@@ -350,9 +353,9 @@ def test_declared_metrics_are_exposed(server: Server) -> None:
         assert line in text
 
 
-def values(server: Server) -> Counter[str]:
+def values(server: Server) -> dict[str, float]:
     """What every series of /metrics says, by its name; classes together."""
-    found: Counter[str] = Counter()
+    found: dict[str, float] = defaultdict(float)
     for line in server.http.get("/metrics").text.splitlines():
         if not line.startswith("#"):
             series, _, value = line.rpartition(" ")

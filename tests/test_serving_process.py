@@ -185,7 +185,7 @@ def test_what_waits_for_a_restart_is_said(tmp_path: Path) -> None:
     file = tmp_path / "homeostat.toml"
     text = file.read_text()
     with running(tmp_path) as server:
-        said = lambda: server.log.read_text()  # noqa: E731
+        said = server.log.read_text
         server.process.send_signal(signal.SIGHUP)
         server.wait_for(lambda: "keys and certificate are read again" in said())
         file.write_text(

@@ -192,7 +192,7 @@ def test_a_wrong_key_is_named(keys: object, row: int | None) -> None:
     st.lists(st.floats(width=32), min_size=1, max_size=9),
     st.sampled_from([np.float32, np.float64]),
 )
-def test_finite_is_what_every_number_is(numbers: list[float], kind: type) -> None:
+def test_finite_is_what_every_number_is(numbers: list[float], kind: type[np.floating[Any]]) -> None:
     """Also of numbers whose squares are infinite, or nothing at all."""
     array = np.array([numbers], kind)
     assert is_finite(array) == bool(np.isfinite(array).all())

@@ -6,11 +6,12 @@ import asyncio
 import json
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from words_kit import Served, load_words, ref_of
+from words_kit import Answers, Served, all_well, load_words, ref_of
 
 from homeostat.model_runtime.contract import LoadedModel
 from homeostat.records import Rollout, Trial, TrialKind, VersionRef
@@ -93,7 +94,7 @@ def test_a_canary_answers_its_share_and_says_so(
         served.serve(loaded[1], trial=a_trial(loaded[2], TrialKind.CANARY, 0.5))
         rounds = []
         for _ in range(3):
-            said = [(await served.ask([[1, 2]], keys=[key]))[0] for key in people]
+            said = [all_well(await served.ask([[1, 2]], keys=[key]))[0] for key in people]
             rounds.append({key: each["version"] for key, each in zip(people, said, strict=True)})
         return rounds
 
@@ -120,8 +121,8 @@ def test_a_request_is_answered_by_one_version(
         served.serve(loaded[1], trial=a_trial(loaded[2], TrialKind.AB, 0.5))
         found = []
         for one, other in zip(KEYS[:20], KEYS[20:40], strict=True):
-            [together] = await served.ask(rows, keys=[None, one, other])
-            [alone] = await served.ask([[1, 2]], keys=[one])
+            [together] = all_well(await served.ask(rows, keys=[None, one, other]))
+            [alone] = all_well(await served.ask([[1, 2]], keys=[one]))
             found.append((together["version"], alone["version"]))
         return found
 
@@ -136,12 +137,12 @@ def test_a_shadow_is_logged_beside_the_answer_and_told_to_nobody(
     """Under the id of the answer it shadows; no answer is another for it."""
     served = Served(tmp_path)
 
-    async def work() -> list[dict]:
+    async def work() -> list[dict[str, Any]]:
         served.serve(loaded[1], trial=a_trial(loaded[2], TrialKind.SHADOW, 1.0))
         answers = [*await served.ask([[1, 2]], [[3, 4], [5, 6]]), *await served.ask([[7, 8]])]
         while served.count("homeostat_role_rows_total", role="shadow") < 4:
             await asyncio.sleep(0.001)
-        return answers
+        return all_well(answers)
 
     answers = served.run(work)
     assert {answer["version"] for answer in answers} == {"1"}
@@ -157,7 +158,7 @@ def test_a_shadow_gets_what_is_left_over(tmp_path: Path, loaded: dict[int, Loade
     """Beyond its own small queue its rows are dropped and counted; every answer goes out."""
     served = Served(tmp_path, serving="shadow_rows = 3")
 
-    async def work() -> list:
+    async def work() -> Answers:
         served.serve(loaded[1], trial=a_trial(loaded[2], TrialKind.SHADOW, 1.0))
         answers = await served.ask(*[[[1, 2]]] * 20)
         dropped = "homeostat_shadow_dropped_rows_total"
@@ -179,7 +180,7 @@ def test_what_fails_in_a_shadow_fails_nobody(
     served = Served(tmp_path)
     knows_less = load_words(tmp_path / "less", 4, words=10)
 
-    async def work() -> list:
+    async def work() -> Answers:
         served.serve(
             load_words(tmp_path / "more", 5, words=20),
             trial=a_trial(knows_less, TrialKind.SHADOW, 1.0),
@@ -189,7 +190,7 @@ def test_what_fails_in_a_shadow_fails_nobody(
             await asyncio.sleep(0.001)
         return answers
 
-    [answer] = served.run(work)
+    [answer] = all_well(served.run(work))
     assert answer["version"] == "5"
     assert served.logged("version, role") == [("5", "champion")]
 
@@ -200,10 +201,10 @@ def test_a_version_is_asked_by_its_name(tmp_path: Path, loaded: dict[int, Loaded
 
     async def work() -> list[str]:
         served.serve(loaded[2], previous=loaded[1], trial=a_trial(loaded[3], TrialKind.CANARY, 0.0))
-        said = [(await served.ask([[1, 2]], name=name))[0]["version"] for name in ("1", "2", "3")]
+        said = [all_well(await served.ask([[1, 2]], name=name))[0] for name in ("1", "2", "3")]
         with pytest.raises(Refused, match="version 4 of words is not in memory; there is 2, 1, 3"):
             served.submit([[1, 2]], name="4")
-        return said
+        return [each["version"] for each in said]
 
     assert served.run(work) == ["1", "2", "3"]
     assert served.logged("version, role") == [
@@ -224,7 +225,7 @@ def test_a_trial_that_takes_something_else_is_asked_by_name_alone(
         served.serve(loaded[1], trial=a_trial(other, TrialKind.CANARY, 1.0))
         assert "is asked by name alone" in str(served.model.trial_problem)
         said = [*await served.ask([[1, 2]]), *await served.ask([[1, 2]], name="4")]
-        return [each["version"] for each in said]
+        return [each["version"] for each in all_well(said)]
 
     assert served.run(work) == ["1", "4"]
 
@@ -242,11 +243,12 @@ def test_the_version_on_trial_becomes_the_champion(
         assert served.model.plain is None
         promoted = rollout(None)
         served.model.swap(on_trial, promoted)
-        assert served.model.current is on_trial
-        assert served.model.trial is None
-        assert served.model.plain is on_trial
-        assert [each.ref.version for each in served.model.versions] == ["2", "1"]
-        assert (await served.ask([[1, 2]]))[0]["version"] == "2"
+        swapped = served.model
+        assert swapped.current is on_trial
+        assert swapped.trial is None
+        assert swapped.plain is on_trial
+        assert [each.ref.version for each in swapped.versions] == ["2", "1"]
+        assert all_well(await served.ask([[1, 2]]))[0]["version"] == "2"
 
     served.run(work)
 

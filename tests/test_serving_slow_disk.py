@@ -89,12 +89,12 @@ def post(
     return pool.submit(lambda: httpx.post(f"{server.url}{path}", json=body, timeout=60))
 
 
-def labels(number: int) -> dict:
+def labels(number: int) -> dict[str, object]:
     return {"labels": [{"id": f"a-{number}", "value": "star"}]}
 
 
 def queued(server: Server) -> int:
-    return server.about()["queued_rows"]
+    return int(server.about()["queued_rows"])
 
 
 def test_labels_that_wait_for_a_disk_are_bounded_and_hold_up_nothing_else(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import numpy as np
@@ -20,6 +21,7 @@ from serving_kit import (
     publish,
     running,
 )
+from tritonclient.grpc import service_pb2 as messages
 
 from homeostat.settings import Settings
 
@@ -54,7 +56,7 @@ def server(project: Settings) -> Iterator[Server]:
         yield server
 
 
-def rest(server: Server, *, binary: bool) -> dict:
+def rest(server: Server, *, binary: bool) -> dict[str, Any]:
     with triton_http.InferenceServerClient(server.url.removeprefix("http://")) as client:
         tensor = triton_http.InferInput("input", list(ROWS.shape), "FP32")
         tensor.set_data_from_numpy(ROWS, binary_data=binary)
@@ -64,7 +66,7 @@ def rest(server: Server, *, binary: bool) -> dict:
         ]
         result = client.infer(MODEL, [tensor], outputs=outputs)
         assert classes(result) == expected(result)
-        found: dict = result.get_response()
+        found: dict[str, Any] = result.get_response()
         return found
 
 
@@ -82,7 +84,7 @@ def expected(result: triton_http.InferResult) -> list[str]:
     return network.expected(ROWS.reshape(2, 4).tolist())[0]
 
 
-def over_grpc(project: Settings) -> object:
+def over_grpc(project: Settings) -> messages.ModelInferResponse:
     address = json.loads((project.home / "serving.json").read_text())["grpc"]
     with triton_grpc.InferenceServerClient(address) as client:
         tensor = triton_grpc.InferInput("input", list(ROWS.shape), "FP32")

@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -155,7 +156,7 @@ def wrong_messages() -> Iterator[tuple[str, bytes, grpc.StatusCode]]:
     yield "no model", by_hand(model_name="none").SerializeToString(), code.NOT_FOUND
     yield "no version", by_hand(model_version="9").SerializeToString(), code.NOT_FOUND
     yield "too large", b"\0" * 70_000, code.RESOURCE_EXHAUSTED
-    inputs = {
+    inputs: dict[str, dict[str, Any]] = {
         "shape": {"shape": [3, -2, -2]},
         "size": {"shape": [3, 2, 1]},
         "datatype": {"datatype": "BYTES"},
@@ -392,7 +393,8 @@ def test_generated_messages_are_of_the_protocol_as_clients_have_it() -> None:
     ours = FileDescriptorProto.FromString(done.stdout)
 
     def fields(file: FileDescriptorProto) -> set[tuple[object, ...]]:
-        found, waiting = set(), [("", message) for message in file.message_type]
+        found: set[tuple[object, ...]] = set()
+        waiting = [("", message) for message in file.message_type]
         while waiting:
             path, message = waiting.pop()
             name = f"{path}.{message.name}"

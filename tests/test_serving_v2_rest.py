@@ -170,7 +170,7 @@ def test_predictions_are_logged_under_the_ids_that_go_out(
     made_ids = {each["name"]: each["data"] for each in made["outputs"]}["prediction_id"]
     server.http.post(f"/models/{MODEL}/flush").raise_for_status()
     files = DeltaTable(f"{project.journal_path}/{MODEL}/predictions").file_uris()
-    found = duckdb.sql(f"select prediction_id, key from read_parquet({files})").fetchall()
+    found = duckdb.execute(f"select prediction_id, key from read_parquet({files})").fetchall()
     logged = dict(found)
     assert set(ids) | set(made_ids) <= set(logged)
     assert [logged[each] for each in ids] == ["anna", None, "ben"]

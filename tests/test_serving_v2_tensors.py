@@ -85,7 +85,8 @@ def test_bytes_become_a_matrix_wherever_they_lie(padding: int) -> None:
     sent, length = binary(("input", "FP32", (2, 2, 2), values.tobytes()), id="x" * padding)
     rows = TENSOR.read(sent, length)
     assert rows.matrix is not None
-    assert (rows.count, rows.matrix.dtype) == (2, np.float32)
+    assert rows.count == 2
+    assert rows.matrix.dtype == np.float32
     assert rows.matrix.flags.aligned
     assert rows.matrix.tolist() == values.reshape(2, 4).tolist()
 
@@ -231,9 +232,9 @@ def test_bytes_that_do_not_add_up_are_told() -> None:
     for wrong, size in ((sent[:-1], length), (sent + b"\0", length), (sent, len(sent) + 1)):
         with pytest.raises((InputError, Refused)):
             TENSOR.read(wrong, size)
-    for size in (-1, 1.5, True, "16", 2**70):
+    for no_length in (-1, 1.5, True, "16", 2**70):
         head = json.dumps(
-            {"inputs": [{**GOOD, "data": None, "parameters": {"binary_data_size": size}}]}
+            {"inputs": [{**GOOD, "data": None, "parameters": {"binary_data_size": no_length}}]}
         ).encode()
         with pytest.raises(InputError, match="binary_data_size"):
             TENSOR.read(head + b"\0" * 16, len(head))

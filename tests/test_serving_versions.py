@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -75,7 +76,7 @@ class Callers:
     def __init__(self, url: str) -> None:
         self.statuses: Counter[int] = Counter()
         self.versions: Counter[str] = Counter()
-        self.wrong: list[dict] = []
+        self.wrong: list[dict[str, Any]] = []
         self._url = url
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._call) for _ in range(4)]
@@ -129,7 +130,7 @@ def test_versions_swap_under_load(
             publish(project, versions[number], next(epochs))
             server.wait_for_version(number)
             seen = callers.versions[str(number)]
-            server.wait_for(lambda n=number, s=seen: callers.versions[str(n)] > s)
+            server.wait_for(lambda n=number, s=seen: callers.versions[str(n)] > s)  # type: ignore[misc]
     assert callers.statuses.keys() == {200}
     assert callers.wrong == []
     assert callers.versions.keys() == {"1", "2", "3"}

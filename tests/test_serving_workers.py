@@ -21,6 +21,7 @@ import httpx
 import numpy as np
 import psutil
 import pytest
+from journal_kit import ids_of
 from prometheus_client.parser import text_string_to_metric_families
 from serving_kit import FEATURES, MODEL, Server, add_version, make_project, publish, running
 from tritonclient.grpc import InferenceServerClient, InferInput
@@ -67,7 +68,7 @@ def counted(server: Server, name: str, **labels: str) -> float:
 def logged(settings: Settings) -> list[str]:
     now, hour = datetime.now(UTC), timedelta(hours=1)
     reader = Journal(settings.journal_path, MODEL, Task.CLASSIFICATION)
-    return reader.window(now - hour, now + hour, FEATURES)["_prediction_id"].to_pylist()
+    return ids_of(reader.window(now - hour, now + hour, FEATURES))
 
 
 class Load:
@@ -234,7 +235,7 @@ def test_a_reload_may_change_how_many_there_are(tmp_path: Path) -> None:
             file.write_text(file.read_text().rpartition("=")[0] + f"= {count}\n")
             server.process.send_signal(signal.SIGHUP)
             server.wait_for(
-                lambda turn=turn: server.log.read_text().count(".supervisor: reloaded") == turn
+                lambda turn=turn: server.log.read_text().count(".supervisor: reloaded") == turn  # type: ignore[misc]
             )
             assert len(workers_of(server)) == count
             with httpx.Client(base_url=server.url) as http:  # the one that was kept is gone

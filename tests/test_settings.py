@@ -284,6 +284,7 @@ def test_every_key_says_what_it_means() -> None:
     for name, hint in hints(Settings).items():
         section = bare(hint)
         if dataclasses.is_dataclass(section):
+            assert isinstance(section, type)
             undocumented = [
                 key for key, sub in hints(section).items() if not getattr(sub, "__metadata__", "")
             ]

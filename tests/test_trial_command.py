@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -296,7 +297,7 @@ def test_nothing_serves_yet(tmp_path: Path) -> None:
     assert "serves that another could be tried beside" in str(done.exception)
 
 
-def changed(settings: Settings, version: int, **changes: object) -> None:
+def changed(settings: Settings, version: int, **changes: Any) -> None:
     """What the cache says that the version takes and gives."""
     entry = entry_path(settings.cache_path, MODEL, str(version))
     (entry / SPEC_FILE).write_bytes(to_json(replace(read_spec(entry), **changes)))

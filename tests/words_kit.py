@@ -16,7 +16,6 @@ from prometheus_client import CollectorRegistry, generate_latest
 from serving_kit import CLASSES
 
 from homeostat.auth import Keyring
-from homeostat.errors import HomeostatError
 from homeostat.metrics import Instruments
 from homeostat.model_runtime.contract import LoadedModel
 from homeostat.model_runtime.loading import load as load_model
@@ -33,7 +32,7 @@ from serving.versions.served_model import ServedModel, Version
 
 WORDS = 10
 T = TypeVar("T")
-Answers = list[dict | HomeostatError]
+Answers = list[dict[str, Any] | BaseException]
 
 
 class Fragile(torch.nn.Module):
@@ -47,7 +46,8 @@ class Fragile(torch.nn.Module):
             self.words.weight[WORDS - 1] = torch.nan
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
-        return self.words(rows).sum(1)
+        scores: torch.Tensor = self.words(rows).sum(1)
+        return scores
 
 
 def load_words(
@@ -142,15 +142,15 @@ class Served:
         return self.model.wrap(ref_of(loaded), loaded, 0.0)
 
     async def ask(
-        self, *requests: list[list[int]], name: str | None = None, **members: object
+        self, *requests: Sequence[Sequence[object]], name: str | None = None, **members: object
     ) -> Answers:
         """All within one turn of the event loop, so that they share batches."""
-        told = [self.submit(rows, name=name, **members) for rows in requests]
+        told = [self.submit(rows, None, name, **members) for rows in requests]
         return await answered(told)
 
     def submit(
         self,
-        rows: list[list[int]],
+        rows: Sequence[Sequence[object]],
         asked: Asked | None = None,
         name: str | None = None,
         **members: object,
@@ -171,7 +171,7 @@ class Served:
     def logged(self, columns: str) -> list[tuple[Any, ...]]:
         """Of all rows in the table, sorted."""
         files = DeltaTable(f"{self.settings.journal_path}/words/predictions").file_uris()
-        found: list[tuple[Any, ...]] = duckdb.sql(
+        found: list[tuple[Any, ...]] = duckdb.execute(
             f"select {columns} from read_parquet({files}, union_by_name = true) order by all"
         ).fetchall()
         return found
@@ -180,6 +180,13 @@ class Served:
 async def answered(told: Sequence[Later[Any]]) -> Answers:
     answers = await asyncio.gather(*told, return_exceptions=True)
     return [json.loads(answer) if isinstance(answer, bytes) else answer for answer in answers]
+
+
+def all_well(answers: Answers) -> list[dict[str, Any]]:
+    """Of requests none of which failed."""
+    found = [answer for answer in answers if isinstance(answer, dict)]
+    assert len(found) == len(answers), answers
+    return found
 
 
 def ref_of(loaded: LoadedModel) -> VersionRef:

@@ -17,16 +17,16 @@ from bench.peers import network
 FOLDER = "HOMEOSTAT_BENCH_PROJECT"
 
 
-@bentoml.service(workers=1, traffic={"timeout": 30}, logging={"access": {"enabled": False}})  # type: ignore[untyped-decorator]
+@bentoml.service(workers=1, traffic={"timeout": 30}, logging={"access": {"enabled": False}})
 class Network:
     def __init__(self) -> None:
         self._network = network.load(os.environ[FOLDER])
 
     @bentoml.api(batchable=True, max_batch_size=64, max_latency_ms=10_000)  # type: ignore[untyped-decorator]
-    def predict(self, rows: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+    def predict(self, rows: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
             found = self._network(torch.from_numpy(np.asarray(rows, np.float32)))
-            probabilities: np.ndarray = torch.softmax(found, 1).numpy()  # type: ignore[type-arg]
+            probabilities: np.ndarray = torch.softmax(found, 1).numpy()
         return probabilities
 
 
