@@ -134,13 +134,38 @@ def add_key(path: Path, key: Key) -> None:
         raise SettingsError(f'a key named "{key.name}" exists already', file=str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch(mode=0o600)
-    scopes = ", ".join(f'"{scope}"' for scope in sorted(key.scopes))
     with path.open("a") as file:
-        name = json.dumps(key.name, ensure_ascii=False)  # a JSON string is one in TOML too
-        file.write(f'[[keys]]\nname = {name}\nsha256 = "{key.sha256}"\nscopes = [{scopes}]\n')
-        if key.limit is not None:
-            rate, burst = key.limit.rows_per_second, key.limit.burst
-            file.write(f"rows_per_second = {rate!r}\nburst = {burst!r}\n")
+        file.write(_section(key))
+
+
+def remove_key(path: Path, name: str) -> None:
+    """Not the last one: with no key at all, everybody may ask."""
+    keys = load_keys(path).keys
+    left = [key for key in keys if key.name != name]
+    if len(left) == len(keys):
+        names = ", ".join(key.name for key in keys) or "none"
+        raise SettingsError(f'no key is named "{name}"; there are: {names}', file=str(path))
+    if not left:
+        raise SettingsError(
+            f'"{name}" is the only key, and without any everybody may ask: make another one first, '
+            "or delete this file and start again what runs",
+            file=str(path),
+        )
+    partial = path.with_name(f".{path.name}.part")
+    partial.unlink(missing_ok=True)
+    partial.touch(mode=0o600)
+    partial.write_text("".join(map(_section, left)))
+    partial.replace(path)
+
+
+def _section(key: Key) -> str:
+    name = json.dumps(key.name, ensure_ascii=False)  # a JSON string is one in TOML too
+    scopes = ", ".join(f'"{scope}"' for scope in sorted(key.scopes))
+    text = f'[[keys]]\nname = {name}\nsha256 = "{key.sha256}"\nscopes = [{scopes}]\n'
+    if key.limit is not None:
+        rate, burst = key.limit.rows_per_second, key.limit.burst
+        text += f"rows_per_second = {rate!r}\nburst = {burst!r}\n"
+    return text
 
 
 def require_keys_beyond_loopback(host: str, keys: Keyring, section: str) -> None:

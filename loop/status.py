@@ -103,7 +103,9 @@ def next_step(status: Status) -> str:
 
 def _first_version(status: Status) -> str:
     if not status.runs:
-        return "No version serves yet."
+        if not status.loop_alive:
+            return "No version serves yet: `homeostat up` trains the first one."
+        return "No version serves yet: the loop is about to train the first one."
     last = status.runs[0]
     gate = status.gates.get(last.run_id)
     why = last.error or (gate.reason if gate else last.stage.value)

@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from homeostat.auth import (
     Key,
     Keyring,
+    Limit,
     Scope,
     add_key,
     hash_key,
     load_keys,
     new_key,
+    remove_key,
     require_keys_beyond_loopback,
 )
 from homeostat.errors import AuthError, SettingsError
@@ -119,6 +121,25 @@ def test_keys_are_stored_as_hashes_in_a_file_of_its_owner(tmp_path: Path) -> Non
         assert key.sha256 == hash_key(token)
     with pytest.raises(SettingsError, match="exists already"):
         add_key(path, made[0][1])
+
+
+def test_a_key_that_is_removed_is_gone_and_the_last_one_stays(tmp_path: Path) -> None:
+    """The others stay as they are; without any key, the door would be open."""
+    path = tmp_path / "keys.toml"
+    limit = Limit(2.5, 10.0)
+    keys = [new_key(name, PREDICT, limit)[1] for name in ("a", "b", "c")]
+    for key in keys:
+        add_key(path, key)
+    remove_key(path, "b")
+    assert load_keys(path).keys == (keys[0], keys[2])
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    with pytest.raises(SettingsError, match='no key is named "b"; there are: a, c'):
+        remove_key(path, "b")
+    remove_key(path, "a")
+    with pytest.raises(SettingsError, match='"c" is the only key'):
+        remove_key(path, "c")
+    assert load_keys(path).keys == (keys[2],)
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_no_file_means_no_keys_and_a_broken_one_is_told(tmp_path: Path) -> None:

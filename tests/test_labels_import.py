@@ -233,7 +233,7 @@ def test_killed_in_the_middle_it_goes_on(tmp_path: Path) -> None:
         tmp_path, "labels", "import", str(tmp_path / "labels.csv"), "--report", str(report)
     )
     assert done.returncode == 0, done.stderr
-    assert f"{before} labels were stored by an earlier run" in done.stdout
+    assert f"stored by an earlier run of the same import: {before}" in done.stdout
     rows = stored(tmp_path)
     assert len(rows) == count
     assert rows["prediction_id"].is_unique
@@ -246,8 +246,6 @@ def test_the_command_tells_and_its_status_says_whether_all_was_stored(tmp_path: 
     (tmp_path / "labels.jsonl").write_text('{"id": "a", "value": 1}\nnot json\n')
     done = kit.homeostat(tmp_path, "labels", "import", str(tmp_path / "labels.jsonl"))
     assert done.returncode == 1
-    assert "1 labels stored, of 2 rows: 1 label" in done.stdout
+    assert "labels stored: 1 of 2 rows\n" in done.stdout
     assert "line 2 (no id): not a JSON object" in done.stdout
-    assert (
-        "1 labels have no prediction in the log: they count if it was made already" in done.stdout
-    )
+    assert "without a prediction in the log: 1; they count if it was made already" in done.stdout

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import project_kit as kit
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from homeostat.auth import Keyring, Scope, new_key
+from homeostat.auth import Keyring, Scope, add_key, new_key
+from homeostat.key_watch import KeyWatch
 from homeostat.records import Action, Decision, Rollout, Stage, Trial, TrialKind, VersionRef
 from homeostat.settings import load
 from homeostat.state import rollouts, runs
@@ -32,9 +34,13 @@ def context(tmp_path: Path) -> Iterator[Context]:
     made.state.close()
 
 
+def app_of(context: Context) -> FastAPI:
+    return make_app(context, KeyWatch(context.settings.keys_path, Keyring()))
+
+
 def test_without_keys_everything_answers(context: Context) -> None:
     """On loopback a new project needs none."""
-    client = TestClient(make_app(context, Keyring()))
+    client = TestClient(app_of(context))
     assert client.get("/api/status").json()["model"] == "cancer"
     assert "No version serves yet" in client.get("/").text
     assert client.get("/health/live").status_code == 200
@@ -45,7 +51,10 @@ def test_with_keys_a_key_of_scope_admin_is_needed(context: Context, path: str) -
     """A key for predictions is not enough to read what the model was asked."""
     admin, admin_key = new_key("ops", frozenset({Scope.ADMIN}))
     caller, caller_key = new_key("app", frozenset({Scope.PREDICT}))
-    client = TestClient(make_app(context, Keyring((admin_key, caller_key))))
+    client = TestClient(app_of(context))
+    assert client.get(path).status_code in (200, 404)
+    for key in (admin_key, caller_key):  # made while it runs
+        add_key(context.settings.keys_path, key)
 
     def status(token: str | None) -> int:
         headers = {"authorization": f"Bearer {token}"} if token else {}
@@ -62,7 +71,7 @@ def test_with_keys_a_key_of_scope_admin_is_needed(context: Context, path: str) -
 def test_only_reports_are_read_from_the_disk(context: Context, path: str) -> None:
     """Whatever the path says."""
     (context.settings.home / "report.html").write_text("not for you")
-    assert TestClient(make_app(context, Keyring())).get(path).status_code == 404
+    assert TestClient(app_of(context)).get(path).status_code == 404
 
 
 def test_what_is_over_is_removed_and_what_serves_is_kept(context: Context) -> None:
@@ -107,7 +116,7 @@ def test_a_version_on_trial_is_shown(context: Context) -> None:
         promotion.promote(tx, context.model, one, run_id=None, reason="", actor="ada", now=NOW)
         now = datetime.now(UTC)
         trials.start(tx, context.model, trial, seen=1, reason="", actor="ada", now=now)
-    client = TestClient(make_app(context, Keyring()))
+    client = TestClient(app_of(context))
     page = client.get("/").text
     assert "canary, 25.0 % of the requests" in page
     assert "since 2026-05-04" in page

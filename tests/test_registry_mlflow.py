@@ -174,9 +174,10 @@ def test_a_lost_cache_comes_back_after_the_columns_changed(
 
 
 def test_an_unknown_version_is_not_ready(logged_models: LoggedModels, tmp_path: Path) -> None:
-    """A version that nobody registered is said to be missing, and leaves no half entry."""
+    """A version that nobody registered is said to be missing, with those there are; no half entry
+    is left."""
     settings, registry, _ = registered(logged_models, tmp_path, "digits", "unknown")
-    with pytest.raises(NotReady, match="99"):
+    with pytest.raises(NotReady, match="no version 99 of unknown; its newest are 1"):
         registry.fetch("99", feature_names=())
     assert list((settings.cache_path / "unknown").iterdir()) == []
 

@@ -231,7 +231,7 @@ def test_strict_ends_at_a_bad_row(shapes: Settings, tmp_path: Path) -> None:
         (lambda t: t.append_column("prediction", t["note"]), (), "--prefix"),
         (lambda t: t, ("--keep", "note,nothing"), '"nothing"'),
         (lambda t: t, ("--id-column", "nothing"), '"nothing"'),
-        (lambda t: t, ("--version", "77"), "not found"),
+        (lambda t: t, ("--version", "77"), "no version 77 of shapes; it has none yet"),
         (lambda t: t.set_column(0, "width", pa.array([{"a": 1}] * 1000)), (), "struct"),
     ],
 )

@@ -13,7 +13,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.runs_artifact_repo import RunsArtifactRepository
 
-from homeostat.errors import ModelError
+from homeostat.errors import ModelError, NotReady
 from homeostat.records import Rollout, VersionRef
 from homeostat.registry import connection, fetching, finding
 from homeostat.registry.finding import RUN_TAG, LoggedModel
@@ -23,6 +23,7 @@ __all__ = ["ALIASES", "LoggedModel", "Registry"]
 
 log = logging.getLogger(__name__)
 
+SHOWN = 10  # versions, to who names one that there is not
 ALIASES = ("champion", "previous", "challenger")
 
 
@@ -91,7 +92,7 @@ class Registry:
         found = fetching.cached(settings.cache_path, self._name, version)
         if found is not None:
             return found
-        with self._asking() as client:
+        with self._asking_for(version) as client:
             return fetching.download(
                 client,
                 settings.cache_path,
@@ -162,8 +163,31 @@ class Registry:
         return tag
 
     def _version(self, version: str) -> ModelVersion:
-        with self._asking() as client:
+        with self._asking_for(version) as client:
             return client.get_model_version(self._name, version)
+
+    @contextmanager
+    def _asking_for(self, version: str) -> Iterator[MlflowClient]:
+        """Raises NotReady, naming the versions there are, for one that there is not."""
+        with self._asking() as client:
+            try:
+                yield client
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+                known = self._newest(client)
+                if version in known:
+                    raise  # it is there, and something of it is not
+                there = f"its newest are {', '.join(known)}" if known else "it has none yet"
+                raise NotReady(
+                    f"MLflow has no version {version} of {self._name}; {there}"
+                ) from error
+
+    def _newest(self, client: MlflowClient) -> list[str]:
+        found = client.search_model_versions(
+            f"name = '{self._name}'", max_results=SHOWN, order_by=["version_number DESC"]
+        )
+        return [str(each.version) for each in found]
 
     def _ensure_experiment(self, client: MlflowClient) -> None:
         settings = self._settings

@@ -46,7 +46,10 @@ def _check(context: Context) -> checks.Check:
     with context.state.begin() as tx:
         rollout = rollouts.current(tx, context.model)
     if rollout is None:
-        raise NotReady("no version serves yet; start the loop with `homeostat up`")
+        raise NotReady(
+            "no version serves yet; `homeostat up` trains the first one, and `homeostat status` "
+            "says how far it is"
+        )
     check_id = checking.begin(context, rollout, utc_now(), owner=holder_name())
     with terminal.status("checking"):
         while not checking.finish(context, check_id, utc_now()):

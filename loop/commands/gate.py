@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from homeostat.errors import Conflict
 from homeostat.identifiers import uuid7
 from homeostat.records import Action, Decision
 from homeostat.registry.feature_names import feature_names
@@ -14,7 +15,19 @@ from loop import deciding
 from loop.clock import utc_now
 from loop.commands.common import actor, environ, settings_of
 from loop.commands.following import follow, refuse_while_paused, show_gate
+from loop.context import Context
 from loop.running import open_context
+
+
+def _refuse_champion(context: Context, version: str) -> None:
+    """It would be compared with itself."""
+    with context.state.begin() as tx:
+        rollout = rollouts.current(tx, context.model)
+    if rollout is not None and rollout.champion.version == version:
+        raise Conflict(
+            f"version {version} of {context.model} is the champion: there is nothing to compare it "
+            "with"
+        )
 
 
 @click.command()
@@ -27,6 +40,7 @@ def command(project: Path, version: str) -> None:
     """
     context = open_context(settings_of(project), environ(), preload=False)
     refuse_while_paused(context)
+    _refuse_champion(context, version)
     now = utc_now()
     ref = context.registry.fetch(version, feature_names=feature_names(context.settings))
     decision = Decision(

@@ -43,6 +43,8 @@ class ImportReport:
             self._write((line, identifier, problem))
 
     def show(self) -> None:
+        if self._first:
+            say("line by line:")
         for line, identifier, problem in self._first:
             say(f"  line {line} ({identifier or 'no id'}): {problem}")
         if self._path is not None:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 
-from homeostat.auth import Limit, Scope, add_key, load_keys, new_key
+from homeostat.auth import Limit, Scope, add_key, load_keys, new_key, remove_key
 from loop.commands.common import settings_of, terminal
 
 
 @click.group()
 def command() -> None:
-    """Make and list the keys callers show."""
+    """Make, list and remove the keys callers show."""
 
 
 @command.command()
@@ -54,14 +54,26 @@ def new(
     token, key = new_key(name, frozenset(Scope(scope) for scope in scopes), limit)
     add_key(settings.keys_path, key)
     click.echo(token)
-    note = "Callers have to show a key from now on." if first else "A server that runs knows it."
-    terminal.print(note, style="dim")
+    note = "Shown only now. Callers send it as `Authorization: Bearer KEY`; "
+    note += "from now on, each has to show one." if first else "what runs knows it in a second."
+    click.secho(note, err=True, dim=True)
+
+
+@command.command()
+@click.argument("name")
+@click.pass_obj
+def remove(project: Path, name: str) -> None:
+    """The key called NAME opens nothing any more, from a second on."""
+    remove_key(settings_of(project).keys_path, name)
 
 
 @command.command(name="list")
 @click.pass_obj
 def list_keys(project: Path) -> None:
     """Names, scopes and limits."""
-    for key in load_keys(settings_of(project).keys_path).keys:
+    keys = load_keys(settings_of(project).keys_path).keys
+    if not keys:
+        terminal.print("No keys: everybody may ask, and nothing listens beyond loopback.")
+    for key in keys:
         limit = f", {key.limit.rows_per_second:g} rows a second" if key.limit else ""
         terminal.print(f"{key.name}: {', '.join(sorted(key.scopes))}{limit}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from homeostat.errors import JournalUnavailable
+from homeostat.labels import LABEL
 from homeostat.settings import Settings
 from loop.clock import utc_now
 from loop.commands.common import say, settings_of, terminal
@@ -87,25 +88,26 @@ def command(
     for line in _sentences(found, settings):
         say(line)
     if found.refused:
-        terminal.print(f"[red]{found.refused} rows were refused[/]")
+        terminal.print(f"[red]rows that were refused: {found.refused}[/]")
     told.show()
     raise SystemExit(1 if found.refused else 0)
 
 
 def _sentences(found: Imported, settings: Settings) -> Iterator[str]:
-    names = ", ".join(f"{count} {name}" for name, count in sorted(found.names.items())) or "none"
-    yield f"{found.stored} labels stored, of {found.rows} rows: {names}"
+    names = ", ".join(f'{count} "{name}"' for name, count in sorted(found.names.items()))
+    named = f" ({names})" if found.names.keys() - {LABEL} else ""
+    yield f"labels stored: {found.stored} of {found.rows} rows{named}"
     if found.before:
-        yield f"{found.before} labels were stored by an earlier run of the same import"
+        yield f"stored by an earlier run of the same import: {found.before}"
     if found.unmatched:
         share = settings.journal.sample
         sampled = f"; only {share:.0%} of predictions are logged (journal.sample)"
         yield (
-            f"{found.unmatched} labels have no prediction in the log: they count if it was made "
-            f"already, or within an hour of the label{sampled if share < 1 else ''}"
+            f"without a prediction in the log: {found.unmatched}; they count if it was made "
+            f"already,  or within an hour of the label{sampled if share < 1 else ''}"
         )
     if found.too_old:
         yield (
-            f"{found.too_old} labels came, and are, more than an hour before the prediction with "
-            "their id: they never count for it"
+            f"more than an hour before the prediction with their id: {found.too_old}; they never "
+            "count for it"
         )

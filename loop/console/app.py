@@ -13,8 +13,9 @@ from jinja2 import Environment, FileSystemLoader, select_autoescape
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 import homeostat
-from homeostat.auth import Keyring, Scope
+from homeostat.auth import Scope
 from homeostat.errors import AuthError, Unavailable
+from homeostat.key_watch import KeyWatch
 from loop.context import Context
 from loop.status import gather, next_step
 from serving.pages.docs_page import HEADERS, docs_page
@@ -22,7 +23,7 @@ from serving.pages.docs_page import HEADERS, docs_page
 REPORT_FILES = ("report.html", "snapshot.json")
 
 
-def make_app(context: Context, keys: Keyring) -> FastAPI:
+def make_app(context: Context, watch: KeyWatch) -> FastAPI:
     app = FastAPI(title="Homeostat", version=homeostat.__version__, docs_url=None, redoc_url=None)
 
     @app.get("/docs", include_in_schema=False)
@@ -36,7 +37,8 @@ def make_app(context: Context, keys: Keyring) -> FastAPI:
 
     def allow(request: Request) -> None:
         try:
-            keys.allow(_bearer(request.headers.get("authorization")), Scope.ADMIN)
+            watch.look()
+            watch.keys.allow(_bearer(request.headers.get("authorization")), Scope.ADMIN)
         except AuthError as error:
             ask = {"www-authenticate": 'Basic realm="any name, and a key of scope admin"'}
             raise HTTPException(error.status, str(error), headers=ask) from None

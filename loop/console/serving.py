@@ -12,6 +12,7 @@ import uvicorn
 
 from homeostat.auth import load_keys, require_keys_beyond_loopback
 from homeostat.jobs import write_atomically
+from homeostat.key_watch import KeyWatch
 from loop.console.app import make_app
 from loop.context import Context
 
@@ -36,9 +37,8 @@ def serve_console(context: Context, stop: threading.Event) -> None:
         return
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     url = f"http://{host}:{listening.getsockname()[1]}"
-    config = uvicorn.Config(
-        make_app(context, keys), log_config=None, access_log=False, lifespan="off"
-    )
+    app = make_app(context, KeyWatch(context.settings.keys_path, keys))
+    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listening],), daemon=True, name="console")
     thread.start()

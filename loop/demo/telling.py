@@ -94,7 +94,7 @@ def show_addresses(console: Console, found: Addresses) -> None:
 
 def closing_table(acts: Sequence[Act]) -> Table:
     table = Table(title="How it went", title_justify="left", box=box.SIMPLE_HEAD)
-    table.add_column("act", min_width=28)
+    table.add_column("act", min_width=20)
     for heading in ("told", "time", "accuracy", "version", "failed"):
         table.add_column(heading, no_wrap=True)
     for act in acts:

@@ -19,7 +19,9 @@ import msgspec
 import psutil
 from prometheus_client import CollectorRegistry
 
+from homeostat.auth import Keyring, Meter
 from homeostat.errors import Unavailable
+from homeostat.key_watch import KeyWatch
 from homeostat.metrics import Instruments
 from homeostat.settings import Settings
 from serving.counting.machine import Machine
@@ -40,7 +42,6 @@ from serving.sharing.line import Line
 from serving.sharing.listening import address, announced, listen
 from serving.sharing.seats import Seats
 from serving.versions.follower import Follower
-from serving.versions.key_watch import KeyWatch
 from serving.versions.served_model import ServedModel
 
 log = logging.getLogger(__name__)
@@ -136,7 +137,7 @@ class _Process:
             stack.push_async_callback(self.beside.stop, 0.0)
             where["grpc"] = self.beside.address
         looks: list[Callable[[], None]] = [
-            KeyWatch(model, self.meter).look for model in models.values()
+            _key_watch(model, self.meter).look for model in models.values()
         ]
         if self.line is None:
             loop = asyncio.get_running_loop()
@@ -230,6 +231,13 @@ async def _tell_last(line: Line, own: Alone) -> None:
     with contextlib.suppress(Unavailable):
         last = msgspec.to_builtins(await own.snapshot(), builtin_types=(bytes,))
         await line.ask("last", last)
+
+
+def _key_watch(model: ServedModel, meter: Meter) -> KeyWatch:
+    def take(keys: Keyring) -> None:
+        model.keys = keys
+
+    return KeyWatch(model.settings.keys_path, model.keys, meter, take)
 
 
 async def _tell_when_ready(models: Mapping[str, ServedModel]) -> None:

@@ -1,12 +1,13 @@
-"""Keys that change while the server runs: their file is read again once it was replaced."""
+"""Keys that change while a process runs: their file is read again once it was replaced."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from pathlib import Path
 
-from homeostat.auth import Meter, load_keys
+from homeostat.auth import Keyring, Meter, load_keys
 from homeostat.errors import SettingsError
-from serving.versions.served_model import ServedModel
 
 log = logging.getLogger(__name__)
 
@@ -14,13 +15,21 @@ _State = tuple[int, int, int]
 
 
 class KeyWatch:
-    """Of one model. `look` costs a stat as long as nothing changes."""
+    """Of one project. `look` costs a stat as long as nothing changes."""
 
-    def __init__(self, model: ServedModel, meter: Meter) -> None:
-        self._model = model
+    def __init__(
+        self,
+        path: Path,
+        keys: Keyring,
+        meter: Meter | None = None,
+        replaced: Callable[[Keyring], None] = lambda keys: None,
+    ) -> None:
+        """`replaced` is told of the new ones."""
+        self.keys = keys
+        self._path = path
         self._meter = meter
-        self._path = model.settings.keys_path
-        self._seen = self._state()
+        self._replaced = replaced
+        self._seen: _State | None = None  # it may have been replaced since it was read
 
     def look(self) -> None:
         """A file that is gone, empty or wrong changes nothing: whoever has a key goes on, and the
@@ -34,12 +43,13 @@ class KeyWatch:
         except (SettingsError, OSError) as error:
             log.error("the keys stay as they were: %s", error)
             return
-        if self._model.keys and not keys:
+        if self.keys and not keys:
             log.error("%s has no keys any more; the ones before hold until a restart", self._path)
             return
-        if keys.keys != self._model.keys.keys:
-            self._model.keys = keys
-            log.info("%s: the keys are read again; there are %d", self._model.name, len(keys.keys))
+        if keys.keys != self.keys.keys:
+            self.keys = keys
+            self._replaced(keys)
+            log.info("%s is read again: there are %d keys", self._path, len(keys.keys))
 
     def _state(self) -> _State | None:
         try:
