@@ -138,6 +138,7 @@ def test_connections_are_spread_evenly(server: Server) -> None:
     try:
         for client in clients:
             assert client.post("/predict", json={"rows": [ROW]}).status_code == 200
+            time.sleep(0.02)  # who is busy at the moment misses it
         port = int(server.url.rsplit(":", 1)[1])
         held = [
             sum(

@@ -13,7 +13,7 @@ from serving.sharing.seats import Seats
 
 log = logging.getLogger(__name__)
 
-MOST_TURNS = 2  # so often a connection is left to others: they may be busy
+MOST_TURNS = 10  # so often a connection is left to others at most: they may be busy
 TURN = 0.002  # seconds
 IDLE = 0.02  # seconds between two looks of a worker that has nothing to serve yet
 OUT_OF_FILES = 0.1  # seconds
@@ -73,9 +73,11 @@ class Acceptor:
 
     def _take(self) -> None:
         self._publish()
-        if self._seats[self._seat] > self._seats.least():
+        ahead = self._seats[self._seat] - self._seats.least()
+        if ahead > 0:
             ready = self._ready()
-            if not ready or self._left < MOST_TURNS:
+            # the further ahead, the longer: what others miss while they are busy evens out
+            if not ready or self._left < min(MOST_TURNS, 1 + ahead):
                 self._left += 1
                 self._pause(TURN if ready else IDLE)
                 return
