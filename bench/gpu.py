@@ -201,6 +201,7 @@ def _apart(folder: Path, placement: Placement, rows: torch.Tensor) -> tuple[floa
         ferry, half = gpu.Ferry(placement), placement.precision == "bf16"
         copies, computed = [], []
         for _ in range(20):
+            # torch gives its events no types
             marks = [torch.cuda.Event(enable_timing=True) for _ in range(4)]  # type: ignore[no-untyped-call]
             marks[0].record()
             there = ferry.there(rows)

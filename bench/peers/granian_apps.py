@@ -55,7 +55,7 @@ class OursByAsgi:
 
 
 class OursByRsgi:
-    """The door of serving.asgi.predict_door in Granian's terms."""
+    """The door of serving.doors.predict_door in Granian's terms."""
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         asyncio.set_event_loop(loop)

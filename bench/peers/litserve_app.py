@@ -9,7 +9,7 @@ from fastapi import Request
 from bench.peers import network
 
 
-class Network(litserve.LitAPI):  # type: ignore[misc]
+class Network(litserve.LitAPI):  # type: ignore[misc]  # for mypy it is not there
     def __init__(self, folder: str, *, max_batch_size: int) -> None:
         super().__init__(max_batch_size=max_batch_size)
         self._folder = folder

@@ -26,7 +26,7 @@ from mlserver.types import (  # type: ignore[import-not-found]
 from bench.peers import network
 
 
-class Network(MLModel):  # type: ignore[misc]
+class Network(MLModel):  # type: ignore[misc]  # for mypy it is not there
     async def load(self) -> bool:
         self._network = network.load(self.settings.parameters.uri)
         return True

@@ -208,6 +208,7 @@ def _add_output(flat: GraphModule, name: str) -> bool:
     if len(leaving) != 1:
         return False
     output = flat.graph.output_node()
+    # an output node has one argument, the tuple of what is given; its type says less
     output.args = ((*output.args[0], leaving[0]),)  # type: ignore[misc]
     flat.recompile()
     return True

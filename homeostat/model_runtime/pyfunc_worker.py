@@ -106,8 +106,9 @@ def _predict(pyfunc: Any, raw: Any) -> Callable[[Any], Any]:
     flavor = pyfunc.metadata.flavors["python_function"]
     own = flavor.get("loader_module") == "mlflow.sklearn"
     if own and flavor.get("predict_fn", "predict") == "predict" and hasattr(raw, "predict"):
-        return raw.predict  # type: ignore[no-any-return]
-    return pyfunc.predict  # type: ignore[no-any-return]
+        pyfunc = raw
+    predict: Callable[[Any], Any] = pyfunc.predict
+    return predict
 
 
 def _raw_model(pyfunc: Any) -> Any:

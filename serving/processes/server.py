@@ -46,7 +46,6 @@ from serving.versions.served_model import ServedModel
 
 log = logging.getLogger(__name__)
 
-
 SOON = 2.0  # seconds, for the last traces to be taken
 
 
