@@ -8,6 +8,7 @@ with the run it was at, and no run is made twice. What was due while no loop ran
 from __future__ import annotations
 
 import logging
+import re
 import shutil
 import sys
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ LIMIT = timedelta(hours=24)
 SOME_BAD = 3  # exit status of `homeostat score`
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 BEGUN = "begun.json"
+KEPT_STATES = 100  # newest runs of a job into one table whose bad rows stay to be looked at
 TAIL = 2000  # characters
 
 
@@ -76,6 +78,20 @@ def places_of(section: ScoreSettings, due: datetime) -> Places:
     if section.format == "delta":
         return Places(section.output, section.format, name)
     return Places(section.output / f"{name}.{section.format}", section.format)
+
+
+def tidy(section: ScoreSettings, now: datetime) -> int:
+    """Remove what old runs into one table left beside it; how many were removed. A run that is
+    over is never made again, whether or not its state is known."""
+    current = places_of(section, due_at(section, now))
+    if not current.name:
+        return 0
+    ours = re.compile(re.escape(section.name) + r"-\d{8}T\d{6}Z")
+    found = sorted(path for path in current.state.parent.glob("*") if ours.fullmatch(path.name))
+    old = [path for path in found[:-KEPT_STATES] if path != current.state]
+    for path in old:
+        shutil.rmtree(path, ignore_errors=True)
+    return len(old)
 
 
 def _start(context: Context, section: ScoreSettings, due: datetime) -> None:

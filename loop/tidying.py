@@ -34,7 +34,8 @@ def tidy(context: Context) -> int:
             known = rollouts.known(tx, context.model, ref.version)
             kept |= {known.run_id} if known and known.run_id else set()
             kept.add(f"measure-{ref.version}")
-    removed = 0
+    now = context.clock()
+    removed = sum(batch_runs.tidy(section, now) for section in context.settings.score)
     for folder in (context.settings.jobs_path, context.settings.runs_path):
         for entry in folder.iterdir():
             if not any(entry.name == name or entry.name.startswith(f"{name}-") for name in kept):

@@ -155,6 +155,22 @@ def test_each_run_appends_once_to_a_table(context: Context) -> None:
     assert failures(context) == []
 
 
+@pytest.mark.parametrize("context", ['format = "delta"\n'], indirect=True)
+def test_what_old_runs_left_beside_a_table_is_tidied(context: Context) -> None:
+    """The newest hundred stay, and what other jobs and people have there."""
+    (section,) = context.settings.score
+    runs = batch_runs.places_of(section, START).state.parent
+    due = [START - timedelta(hours=back) for back in range(105)]
+    for time_ in due:
+        batch_runs.places_of(section, time_).state.mkdir(parents=True)
+    others = {"all-of-it-20260101T000000Z", "notes"}
+    for name in others:
+        (runs / name).mkdir()
+    tidying.tidy(context)
+    kept = {batch_runs.places_of(section, time_).name for time_ in due[:100]}
+    assert {path.name for path in runs.iterdir()} == kept | others
+
+
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [('"all"', '"a/b"', r"score\[0\]\.name"), ('"1h"', '"5s"', r"score\[0\]\.every")],
