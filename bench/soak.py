@@ -26,7 +26,7 @@ HOUR, SWAP = 3600.0, 60.0  # seconds
 CONNECTIONS = 64
 SHARE = 0.7  # of capacity
 FLAT = 24.0  # MiB an hour, by the second half's slope
-LOOKS = 120  # at the memory, from the beginning to the end
+LOOKS = 720  # at the memory, from the beginning to the end: a commit's rows make it go up and down
 
 # The answer's version and its first probability have to belong together.
 LUA = """
