@@ -18,7 +18,7 @@ from homeostat.state.store import open_state
 @pytest.mark.timeout(400)
 def test_killed_at_every_stage_it_promotes_once(tmp_path: Path) -> None:
     """Killed while it builds, trains, and between registration and promotion."""
-    project = kit.make_project(tmp_path / "cancer")
+    project = kit.make_project(tmp_path / "cancer", checks=False)
     killed = []
     for stages in ((Stage.PLANNED,), (Stage.TRAINING,), (Stage.GATING, Stage.PROMOTING)):
         process = kit.start(project, "loop")
