@@ -219,7 +219,7 @@ def _apart(folder: Path, placement: Placement, rows: torch.Tensor) -> tuple[floa
 
 async def _handover(model: LoadedModel) -> float:
     """What it costs that the event loop does not wait: to a thread and back, with nothing done."""
-    assert model.blocking, "a model on a GPU has a thread of its own"
+    assert model.loop_rows == 0, "a model on a GPU has a thread of its own"
     loop, found = asyncio.get_running_loop(), []
     with ThreadPoolExecutor(1) as thread:
         for _ in range(200):

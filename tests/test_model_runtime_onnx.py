@@ -57,7 +57,7 @@ def test_it_answers_as_the_network_does(tmp_path: Path, count: int) -> None:
     assert outputs.predictions == ["abc"[i] for i in logits.argmax(axis=1)]
     assert model.spec.classes == ("a", "b", "c")
     assert model.spec.embedding == "embedding"
-    assert not model.blocking
+    assert model.loop_rows
 
 
 def test_without_an_embedding_none_is_computed(tmp_path: Path) -> None:
@@ -254,7 +254,8 @@ def test_what_fell_back_to_the_cpu_is_on_no_gpu(
         return load_onnx(folder, spec, embedding=None, classes=(), threads=1, placement=placement)
 
     model = opened(Placement(device="auto"))
-    assert (model.memory_bytes, model.on_gpu, model.blocking) == (0, False, False)
+    assert (model.memory_bytes, model.on_gpu) == (0, False)
+    assert model.loop_rows
     assert len(model.predict(Batch(2, matrix=rows_of(2))).predictions) == 2
     assert "version 1 of net computes on the CPU: ONNX Runtime has CUDA and could" in caplog.text
     with pytest.raises(ModelError, match=r'serving\.device is "cuda", and ONNX Runtime has CUDA'):

@@ -50,7 +50,7 @@ def test_a_gpu_that_is_not_there_is_said(entry: Path) -> None:
     with pytest.raises(ModelError, match="finds no GPU"):
         placed(entry, Placement(device="cuda"))
     model = placed(entry, Placement(device="auto"))
-    assert not model.blocking
+    assert model.loop_rows
     _, shares = Network(1).expected(rows_of(9).tolist())
     found = model.predict(Batch(9, matrix=rows_of(9)))
     assert found.probabilities is not None
@@ -104,5 +104,5 @@ if torch.cuda.is_available():  # a test that is always skipped would fail the wh
         _, shares = Network(1).expected(rows_of(9).tolist())
         assert found.probabilities is not None
         np.testing.assert_allclose(found.probabilities, shares, atol=1e-4)
-        assert model.blocking
+        assert model.loop_rows == 0
         assert gpu.room(Placement(device="cuda", memory=0.3)).left > 0

@@ -77,7 +77,7 @@ def test_columns_of_every_kind_and_classes_in_words(colours: LoadedModel) -> Non
         3, columns={"count": [9, 1, 5], "width": [0.5] * 3, "colour": ["green", "blue", "red"]}
     )
     outputs = colours.predict(batch)
-    assert colours.blocking
+    assert colours.loop_rows == 0
     assert colours.spec.classes == CLASSES
     assert outputs.predictions == ["go", "wait", "stop"]
     assert outputs.probabilities is not None

@@ -34,7 +34,7 @@ class LoadedModel(Protocol):
     """A version in memory, warmed up. predict is called by one thread at a time."""
 
     spec: ModelSpec
-    blocking: bool  # slow enough that an event loop should call predict from a thread
+    loop_rows: int  # an event loop may wait for so many; 0: only a thread may call predict
 
     def predict(self, batch: Batch) -> Outputs:
         """Raises ModelError; the model stays usable unless the message says otherwise."""

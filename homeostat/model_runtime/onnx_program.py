@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from homeostat.errors import ModelError
 from homeostat.model_runtime.contract import Batch, Outputs
 from homeostat.model_runtime.heads import Head, head_for
+from homeostat.model_runtime.loop_rows import loop_rows
 from homeostat.model_runtime.output_names import OUTPUT_NAMES
 from homeostat.model_runtime.placement import CPU, Placement
 from homeostat.model_runtime.residency import FreeMemory
@@ -24,8 +24,6 @@ log = logging.getLogger(__name__)
 
 FILE = Path("model.onnx")
 _WARM_UP_ROWS = 64
-_TRIES = 5
-_BLOCKING_SECONDS = 0.003  # as long as an event loop may wait
 _QUIET = 3  # errors only: what it finds odd about a model is no news to who serves it
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _FELL_BACK = (
@@ -67,11 +65,10 @@ class OnnxModel:
         spec: ModelSpec,
         program: _Program,
         head: Head,
-        blocking: bool,
         memory_bytes: int = 0,
     ) -> None:
         self.spec = spec
-        self.blocking = blocking
+        self.loop_rows = 0
         self._program = program
         self._head = head
         self.memory_bytes = memory_bytes  # of a GPU, about
@@ -116,7 +113,7 @@ def load_onnx(
         if tried.on_gpu and not placement.on_gpu:
             log.warning("%s computes on the CPU: %s", where, _FELL_BACK)
         program = _program(session, spec, embedding, where)
-        sample = _sample(program)
+        sample = _sample(program, _WARM_UP_ROWS)
         opened = free()
         raw, *vectors = program.run(sample)
         memory = FreeMemory(before=before, opened=opened, run=free())
@@ -137,14 +134,15 @@ def load_onnx(
             )
     head = head_for(spec.task, raw, classes, where, spec.postprocessing)
     size, batches = (folder / FILE).stat().st_size, placement.batch_rows // len(sample)
-    slow = _seconds(lambda: program.run(sample)) >= _BLOCKING_SECONDS
-    return OnnxModel(
+    model = OnnxModel(
         spec=replace(spec, classes=head.classes, embedding=embedding),
         program=program,
         head=head,
-        blocking=slow or placement.on_gpu,  # an event loop never waits for a GPU
         memory_bytes=memory.needed(size, batches) if placement.on_gpu or measured else 0,
     )
+    if not placement.on_gpu:  # an event loop never waits for a GPU
+        model.loop_rows = loop_rows(lambda rows: model.predict(_made_up(program, rows)))
+    return model
 
 
 def placed(placement: Placement) -> Placement:
@@ -246,8 +244,12 @@ def _main_output(names: list[str], embedding: str | None, where: str) -> str:
     return found[0]
 
 
-def _sample(program: _Program) -> NDArray[Any]:
-    random, shape = np.random.default_rng(0), (_WARM_UP_ROWS, *program.shape)
+def _made_up(program: _Program, rows: int) -> Batch:
+    return Batch(rows, matrix=_sample(program, rows).reshape(rows, -1))
+
+
+def _sample(program: _Program, rows: int) -> NDArray[Any]:
+    random, shape = np.random.default_rng(0), (rows, *program.shape)
     if program.dtype.kind == "f":
         return random.standard_normal(shape).astype(program.dtype)
     # Indices of a vocabulary, bytes of an image, flags: 0 and 1 are good values of each.
@@ -259,16 +261,6 @@ def _matrix(spec: ModelSpec, batch: Batch) -> NDArray[Any]:
         return batch.matrix
     columns = batch.columns or {}
     return np.column_stack([np.asarray(columns[name], np.float64) for name in spec.names])
-
-
-def _seconds(run: Callable[[], object]) -> float:
-    """The best of some runs: the first ones pay for what stays in memory."""
-    best = float("inf")
-    for _ in range(_TRIES):
-        start = time.perf_counter()
-        run()
-        best = min(best, time.perf_counter() - start)
-    return best
 
 
 def _where(spec: ModelSpec) -> str:

@@ -49,7 +49,7 @@ class PyfuncModel:
     A worker that died is started again on the next predict; the batch it died of is lost.
     """
 
-    blocking = True
+    loop_rows = 0
 
     def __init__(self, spec: ModelSpec, setup: wire.Setup) -> None:
         self._setup = setup

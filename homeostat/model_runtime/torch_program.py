@@ -17,6 +17,7 @@ from homeostat.model_runtime import gpu, residency
 from homeostat.model_runtime.contract import Batch, Outputs
 from homeostat.model_runtime.exported_program import Program, open_program
 from homeostat.model_runtime.heads import Head, head_for
+from homeostat.model_runtime.loop_rows import loop_rows
 from homeostat.model_runtime.placement import CPU, Placement
 from homeostat.model_runtime.small_network import agrees
 from homeostat.records import ModelSpec
@@ -25,8 +26,6 @@ FILE = Path("data") / "model.pt2"
 _WARM_UP_ROWS = 64
 _SMALL = (1, 4, 16, _WARM_UP_ROWS)  # numbers of rows that NumPy is tried with
 _TRIES = 5
-# An event loop may wait this long; a handover to a thread and back costs a tenth of it.
-_BLOCKING_SECONDS = 0.003
 
 
 class TorchModel:
@@ -38,13 +37,12 @@ class TorchModel:
         spec: ModelSpec,
         program: Program,
         head: Head,
-        blocking: bool,
         least_rows: int,
         small_rows: int,
         memory_bytes: int = 0,
     ) -> None:
         self.spec = spec
-        self.blocking = blocking
+        self.loop_rows = 0
         self._program = program
         self._head = head
         self._least_rows = least_rows
@@ -111,16 +109,17 @@ def load_torch(
         raise ModelError(f"{where} gives {len(raw)} outputs for {len(sample)} rows")
     head = head_for(spec.task, raw, classes, where, spec.postprocessing)
     spec = replace(spec, classes=head.classes, embedding=embedding)
-    slow = _seconds(lambda: program.run(sample)) >= _BLOCKING_SECONDS
-    return TorchModel(
+    model = TorchModel(
         spec=spec,
         program=program,
         head=head,
-        blocking=slow or placement.on_gpu,  # an event loop never waits for a GPU
         least_rows=least_rows,
         small_rows=_small_rows(program, sample),
         memory_bytes=memory,
     )
+    if not placement.on_gpu:  # an event loop never waits for a GPU
+        model.loop_rows = loop_rows(lambda rows: model.predict(_made_up(spec, rows)))
+    return model
 
 
 def _placed(
@@ -220,6 +219,10 @@ def _sample(spec: ModelSpec, rows: int) -> torch.Tensor:
         return torch.from_numpy(random.standard_normal(shape).astype(dtype))
     # Indices of a vocabulary, bytes of an image, flags: 0 and 1 are good values of each.
     return torch.from_numpy(random.integers(0, 2, shape).astype(dtype))
+
+
+def _made_up(spec: ModelSpec, rows: int) -> Batch:
+    return Batch(rows, matrix=_sample(spec, rows).reshape(rows, -1).numpy())
 
 
 def _tensor(spec: ModelSpec, batch: Batch) -> torch.Tensor:

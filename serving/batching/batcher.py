@@ -21,7 +21,7 @@ from typing import Protocol
 from homeostat.errors import HomeostatError, JournalUnavailable, ModelError
 from serving.batching.answering import Result
 from serving.batching.pace import SLOW, Pace
-from serving.batching.waiting import Waiting
+from serving.batching.waiting import Waiting, rows_in
 from serving.requests.asked import Asked
 from serving.requests.forms import Written
 from serving.requests.later import Later
@@ -46,11 +46,11 @@ class Answers(Protocol):
 class Batcher:
     """The queue before one loaded version, used from the event loop's thread alone.
 
-    A queue belongs to a version, so an answer never mixes two. `patience` is how many seconds a
-    request waits for a journal that has no room for its rows, or hangs, before it is told so; or,
-    where it `may_drop` rows, before it is answered without being logged. `gather` is how many
-    seconds the first request of a batch waits for others, on a model that is idle; `rested` is
-    called when nobody waits any more.
+    A queue belongs to a version, so an answer never mixes two. A batch of more than `loop_rows` is
+    answered in a thread. `patience` is how many seconds a request waits for a journal that has no
+    room for its rows, or hangs, before it is told so; or, where it `may_drop` rows, before it is
+    answered without being logged. `gather` is how many seconds the first request of a batch waits
+    for others, on a model that is idle; `rested` is called when nobody waits any more.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Batcher:
         answer: Answers,
         pace: Pace,
         *,
-        blocking: bool,
+        loop_rows: int,
         max_batch_rows: int,
         max_queued_rows: int,
         patience: float,
@@ -71,7 +71,7 @@ class Batcher:
     ) -> None:
         self._answer = answer
         self._pace = pace
-        self._blocking = blocking
+        self._loop_rows = loop_rows
         self._max_batch_rows = max_batch_rows
         self._max_queued_rows = max_queued_rows
         self._patience = patience
@@ -162,8 +162,8 @@ class Batcher:
             now = perf_counter()
             self._waited([now - waiting.since for waiting in batch])
         requests = [waiting.rows for waiting in batch]
-        slow = self._loop.time() < self._slow_until
-        if not (self._blocking or self._no_room or slow):
+        large = self.waiting_rows > self._loop_rows and rows_in(batch) > self._loop_rows
+        if not (large or self._no_room or self._loop.time() < self._slow_until):
             self._finish(batch, self._answer(requests, 0.0))
             return
         wait = max(0.0, batch[0].until - self._loop.time()) if self._no_room else 0.0

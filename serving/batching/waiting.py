@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import msgspec
 
@@ -31,3 +32,7 @@ class Waiting(msgspec.Struct):
     @property
     def count(self) -> int:
         return self.rows.count
+
+
+def rows_in(batch: Sequence[Waiting]) -> int:
+    return sum([waiting.rows.count for waiting in batch])

@@ -13,7 +13,8 @@ class FastPaths(TypedDict):
     matrix: bool  # rows are one array of numbers from the parser to the model and the log
     numpy_rows: int  # batches of up to so many rows are computed in NumPy; 0: none
     packed_convolutions: int  # whose weights are laid out beforehand
-    own_thread: bool  # the model is slow enough to be called from a thread of its own
+    loop_rows: int  # batches of up to so many rows are answered on the event loop
+    own_thread: bool  # all of them in a thread of their own
 
 
 def fast_paths(model: LoadedModel) -> FastPaths:
@@ -22,5 +23,9 @@ def fast_paths(model: LoadedModel) -> FastPaths:
     rows: int = getattr(model, "small_rows", 0)
     packed: int = getattr(model, "packed_convolutions", 0)
     return FastPaths(
-        matrix=numbers, numpy_rows=rows, packed_convolutions=packed, own_thread=model.blocking
+        matrix=numbers,
+        numpy_rows=rows,
+        packed_convolutions=packed,
+        loop_rows=model.loop_rows,
+        own_thread=model.loop_rows == 0,
     )

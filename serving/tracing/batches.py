@@ -117,7 +117,7 @@ class _TimedModel:
 
     def __init__(self, model: LoadedModel, watch: Watch, now_ns: Any) -> None:
         self.spec = model.spec
-        self.blocking = model.blocking
+        self.loop_rows = model.loop_rows
         self._model = model
         self._watch = watch
         self._now_ns = now_ns

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from homeostat.model_runtime.contract import Batch, Outputs
+from homeostat.model_runtime.loop_rows import ROWS
 from homeostat.records import ModelSpec, Task
 
 DEFAULT = "default"  # the version that such an answer carries
@@ -15,7 +16,7 @@ DEFAULT = "default"  # the version that such an answer carries
 class DefaultAnswer:
     """See model_runtime.contract.LoadedModel; takes the rows that `spec` takes."""
 
-    blocking = False
+    loop_rows = ROWS[-1]
 
     def __init__(self, spec: ModelSpec, text: str) -> None:
         """`text`: JSON; the settings have checked that it suits the task."""

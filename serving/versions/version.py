@@ -76,11 +76,11 @@ class Assembly:
         journal, loop = self._settings.journal, asyncio.get_running_loop()
         pace, health = Pace(), self._health(ref.version, loop)
         # fsync would hold up the event loop
-        blocking = model.blocking or journal.durability == "sync"
+        loop_rows = 0 if journal.durability == "sync" else model.loop_rows
         followed = None
         if self._tracing is not None:
             followed = Followed(self._tracing, self._settings.model.name, ref.version)
-        answering = self._answering(model, pace, followed, blocking=blocking)
+        answering = self._answering(model, pace, followed, blocking=loop_rows == 0)
         patience = journal.block_for.total_seconds()
         return Version(
             ref=ref,
@@ -89,11 +89,11 @@ class Assembly:
             v2=InferReader(model.spec),
             images=ImageReader(model.spec),
             batcher=self._batcher(
-                answering, pace, health, followed, loop, blocking=blocking, patience=patience
+                answering, pace, health, followed, loop, loop_rows=loop_rows, patience=patience
             ),
             # a shadow's rows wait for no room in the log, and nobody traces them
             mirror=self._batcher(
-                answering, pace, health, None, loop, blocking=blocking, patience=0.0
+                answering, pace, health, None, loop, loop_rows=loop_rows, patience=0.0
             ),
             health=health,
             load_seconds=load_seconds,
@@ -128,7 +128,7 @@ class Assembly:
         followed: Followed | None,
         loop: asyncio.AbstractEventLoop,
         *,
-        blocking: bool,
+        loop_rows: int,
         patience: float,
     ) -> Batcher:
         serving = self._settings.serving
@@ -136,7 +136,7 @@ class Assembly:
         return make(
             answering.answer,
             pace,
-            blocking=blocking,
+            loop_rows=loop_rows,
             max_batch_rows=serving.max_batch_rows,
             max_queued_rows=serving.max_queued_rows,
             patience=patience,
