@@ -104,7 +104,9 @@ class ServingSettings:
         "exact: 3 digits",
     ] = "float32"
     gpu_memory: Annotated[
-        float, "share of the GPU's memory that one process may take; it is enforced"
+        float,
+        "share of the GPU's memory that one process may take; it is enforced. Workers that have to "
+        "share a GPU divide it",
     ] = 0.9
     traces: Annotated[
         str | None,

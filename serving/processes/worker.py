@@ -16,6 +16,7 @@ from pathlib import Path
 
 from homeostat.errors import HomeostatError
 from homeostat.settings import Settings, load
+from serving.processes.gpus import take_gpu
 from serving.processes.last_moments import end_soon
 from serving.processes.logs import configure_logging
 from serving.processes.slot import Slot
@@ -40,6 +41,7 @@ def main(arguments: Sequence[str]) -> int:
     line, listener = socket.socket(fileno=options.line), socket.socket(fileno=options.listener)
     try:
         projects = _settings(options.project, options.grpc_port)
+        projects = take_gpu(projects, options.slot, options.count, os.environ)
         # what takes time is imported once nothing speaks against a start
         from serving.processes.process import run
         from serving.processes.server import Place
