@@ -14,6 +14,7 @@ from homeostat.errors import HomeostatError
 from homeostat.settings import Settings, load
 from serving.processes.last_moments import end_soon
 from serving.processes.logs import configure_logging
+from serving.processes.open_files import allow_all_files
 
 if TYPE_CHECKING:
     from homeostat.journal.writer import JournalWriter
@@ -39,6 +40,7 @@ def main(
     parser.add_argument("--workers", type=_count, help="processes that share the port")
     options = parser.parse_args(arguments)
     configure_logging()
+    allow_all_files()
     try:
         projects = [load(path, environ) for path in options.project]
         workers = options.workers or projects[0].serving.workers
