@@ -168,8 +168,11 @@ def _section(key: Key) -> str:
     return text
 
 
-def require_keys_beyond_loopback(host: str, keys: Keyring, section: str) -> None:
-    """Refuse to listen where others can reach us, unless callers must show a key."""
+def require_keys_beyond_loopback(
+    host: str, keys: Keyring, section: str, otherwise: str = ""
+) -> None:
+    """Refuse to listen where others can reach us, unless callers must show a key. `otherwise`: what
+    else can be done about it."""
     try:
         loopback = ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -177,6 +180,6 @@ def require_keys_beyond_loopback(host: str, keys: Keyring, section: str) -> None
     if not loopback and not keys:
         raise SettingsError(
             f'"{host}" can be reached from outside and there are no keys; '
-            "make one with `homeostat keys new NAME --scope predict`, or use 127.0.0.1",
+            "make one with `homeostat keys new NAME --scope predict`, or use 127.0.0.1" + otherwise,
             key=f"{section}.host",
         )

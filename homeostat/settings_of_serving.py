@@ -38,7 +38,9 @@ class ModelSettings:
 class ServingSettings:
     """The model server."""
 
-    host: Annotated[str, "address to listen on; beyond loopback only with keys"] = "127.0.0.1"
+    host: Annotated[
+        str, "address to listen on; beyond loopback only with keys, or `open_without_keys`"
+    ] = "127.0.0.1"
     port: Annotated[int, "0 takes any free port"] = 8100
     grpc_port: Annotated[
         int | None,
@@ -53,6 +55,11 @@ class ServingSettings:
         Path | None, "PEM file of the certificate, and those up to its authority; default: no TLS"
     ] = None
     tls_key: Annotated[Path | None, "PEM file of its key, without a password"] = None
+    open_without_keys: Annotated[
+        bool,
+        "listen beyond loopback though there are no keys: whoever reaches the port may do "
+        "everything; for a server that only a proxy reaches, which asks who calls",
+    ] = False
     low_confidence: Annotated[
         float, "answers whose largest probability is below this are counted as uncertain"
     ] = 0.6

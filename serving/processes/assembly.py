@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from homeostat.auth import Meter, load_keys, require_keys_beyond_loopback
+from homeostat.auth import Meter, load_keys
 from homeostat.errors import SettingsError
 from homeostat.journal.writer import JournalWriter
 from homeostat.metrics import Instruments
@@ -21,6 +21,7 @@ from serving.doors.admin_app import allow_any, make_app
 from serving.doors.asgi import Front
 from serving.doors.grpc_server import GrpcServer, make_grpc_server
 from serving.doors.peers import Peers, check_ready
+from serving.processes.open_port import check_port
 from serving.sharing.listening import is_loopback
 from serving.tracing.tracing import Tracing
 from serving.versions.served_model import ServedModel
@@ -73,7 +74,7 @@ def make_models(
         if name in models:
             raise SettingsError(f'two projects have a model named "{name}"', key="model.name")
         keys = load_keys(settings.keys_path, meter)
-        require_keys_beyond_loopback(projects[0].serving.host, keys, "serving")
+        check_port(projects[0].serving, name, keys)
         models[name] = ServedModel(
             settings=settings,
             keys=keys,

@@ -8,8 +8,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from homeostat.auth import load_keys, require_keys_beyond_loopback
+from homeostat.auth import load_keys
 from homeostat.settings import Settings, load
+from serving.processes.open_port import check_port
 from serving.processes.supervisor import supervise
 from serving.requests import limits
 from serving.sharing import seats
@@ -29,7 +30,7 @@ def supervise_workers(
     HomeostatError where the settings do not allow a start."""
     first = projects[0].serving
     for settings in projects:
-        require_keys_beyond_loopback(first.host, load_keys(settings.keys_path), "serving")
+        check_port(first, settings.model.name, load_keys(settings.keys_path))
         writer_id(settings.home)
     listener = listen(first.host, first.port)
     listener.setblocking(False)
