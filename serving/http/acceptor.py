@@ -28,7 +28,7 @@ class Acceptor:
     def __init__(
         self, listener: socket.socket, seats: Seats, seat: int, ready: Callable[[], bool]
     ) -> None:
-        self.connections: set[Any] = _Counted(self._publish)
+        self.connections: set[Any] = _Counted(self.publish)
         self._listener = listener
         self._seats = seats
         self._seat = seat
@@ -44,7 +44,7 @@ class Acceptor:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._make, self._ssl, self._open = make_protocol, context, True
-        self._publish()
+        self.publish()
         self._watch()
 
     def close(self) -> None:
@@ -66,13 +66,14 @@ class Acceptor:
         self._loop.remove_reader(self._listener.fileno())
         self._loop.call_later(seconds, self._watch)
 
-    def _publish(self) -> None:
+    def publish(self) -> None:
+        """How many this worker has, and whether it can serve them."""
         if self._open:
             count = len(self.connections) + len(self._coming)
             self._seats.take(self._seat, count, waiting=not self._ready())
 
     def _take(self) -> None:
-        self._publish()
+        self.publish()
         ahead = self._seats[self._seat] - self._seats.least()
         if ahead > 0:
             ready = self._ready()
@@ -98,14 +99,14 @@ class Acceptor:
             self._loop.connect_accepted_socket(self._make, connection, ssl=self._ssl)
         )
         self._coming.add(task)
-        self._publish()
+        self.publish()
         task.add_done_callback(self._begun)
 
     def _begun(self, task: asyncio.Task[Any]) -> None:
         self._coming.discard(task)
         if not task.cancelled():
             task.exception()  # a handshake that failed is its caller's affair
-        self._publish()
+        self.publish()
 
 
 class _Counted(set[Any]):

@@ -109,6 +109,7 @@ class _Process:
         self.machine = Machine(self.instruments, registry)
         self.own = Alone(self.models, registry, self._refresh)
         self.line: Line | None = None
+        self.acceptor: Acceptor | None = None
         self.listeners: list[socket.socket] = []
 
     async def connect(self, place: Place, stack: contextlib.AsyncExitStack) -> None:
@@ -155,9 +156,8 @@ class _Process:
 
     def _make_server(self, peers: Peers) -> None:
         place, drain = self.place, self.serving.drain.total_seconds()
-        acceptor = None
         if place is not None:
-            acceptor = Acceptor(place.listener, place.seats, place.number, self._ready)
+            self.acceptor = Acceptor(place.listener, place.seats, place.number, self._ready)
         front = make_front(
             self.models,
             peers,
@@ -169,7 +169,7 @@ class _Process:
         tls, shared = self.grpc_certificate.context, place is not None
         self.beside = make_grpc(self.models, self.serving, ready, tls, self.tracing, shared=shared)
         config = uvicorn_config(front, front.doors, drain)
-        self.server = Server(config, self.certificate, self.beside, acceptor, drain)
+        self.server = Server(config, self.certificate, self.beside, self.acceptor, drain)
 
     def _refresh(self) -> None:
         """What is only counted when somebody looks."""
@@ -209,11 +209,14 @@ class _Process:
         return None
 
     async def _tell_state(self, line: Line) -> None:
-        told: tuple[bool, str] | None = None
+        told: tuple[bool, str, bool] | None = None
         while True:
             waits = [model for model in self.models.values() if model.current is None]
             problem = "; ".join(model.problem or "no version was promoted yet" for model in waits)
-            if (state := (not waits, problem)) != told:
+            failed = any(model.problem for model in waits)
+            if (state := (not waits, problem, failed)) != told:
+                if self.acceptor is not None:  # the others leave connections to who is ready
+                    self.acceptor.publish()
                 with contextlib.suppress(Unavailable):
                     await line.ask("state", state)
                     told = state

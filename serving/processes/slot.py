@@ -31,6 +31,7 @@ class Slot:
         self.ready = False
         self.was_ready = False  # the process that is in it now, or was last
         self.problem = "it starts"
+        self.failed = False  # it says that it cannot load what it is to serve, and tries again
         self.leaving = False  # it is being replaced, on purpose, until the next one is ready
         self.planned = False  # its process is about to end, on purpose
         self.dropped = False  # nobody comes after it
@@ -44,7 +45,7 @@ class Slot:
 
     async def live(self, start: Start, count: int, serve: Serve) -> int:
         """Start a worker and wait for its end; its status."""
-        self.ready = self.was_ready = False
+        self.ready = self.was_ready = self.failed = False
         self.problem, self._ended = "it starts", asyncio.Event()
         ours, theirs = socket.socketpair()
         command, descriptors = start(self.number, count, theirs.fileno())
@@ -121,11 +122,21 @@ class Slot:
             log.error("worker %d ended with status %s", self.number, process.returncode)
         return well
 
-    async def wait_until_ready(self) -> None:
-        """Raises ProgramError where its process ends before."""
-        while not self.ready:
+    async def wait_until_ready(self, within: float, over: Callable[[], bool]) -> None:
+        """Or until that is over. Where it says that it cannot, or takes longer, the wait goes on,
+        but it counts as not ready. Raises ProgramError where its process ends before."""
+        until, told = time.monotonic() + within, False
+        while not (self.ready or over()):
             if self.problem_at_start():
                 raise ProgramError(f"worker {self.number} ended before it was ready")
+            if not told and (self.failed or time.monotonic() > until):
+                told, self.leaving = True, False
+                log.error(
+                    "the reload waits for worker %d, which is not ready: %s; the others serve. "
+                    "Another SIGHUP begins anew, with the settings as they are then",
+                    self.number,
+                    self.problem,
+                )
             await asyncio.sleep(0.02)
 
     def problem_at_start(self) -> bool:

@@ -27,9 +27,10 @@ log = logging.getLogger(__name__)
 LOOK = 2.0  # seconds between two looks at what each worker has counted, and whether it answers
 ASKED = 4.0  # seconds for its answer
 DEAF = 8.0  # seconds without one, until it counts as not ready
+LATE = 60.0  # seconds from a planned end, until a successor that is not ready counts as missing
 SILENT = 60.0  # seconds without one, until a worker that hangs is ended
 FLUSH = 50.0
-STORING = 35.0  # seconds, beside serving.drain, to store what waits
+ENDING = 50.0  # seconds, beside serving.drain, for a worker's end; by itself it takes 45 at most
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds before a worker that died at its start comes again
 
 
@@ -37,13 +38,14 @@ class Supervisor:
     def __init__(self, count: int, drain: float, start: Start, descriptor: int) -> None:
         """`descriptor`: of the seats."""
         self._start = start
-        self._ending = STORING + drain
+        self._ending = ENDING + drain
         self._seats = Seats(descriptor)
         self._slots: list[Slot] = []
         self._keeping: dict[int, asyncio.Task[None]] = {}
         self._count = count
         self._gone = Snapshot()  # what dead workers had counted
         self._stopping = asyncio.Event()
+        self._again = asyncio.Event()  # a reload is asked for, and has not begun
         self._failed: str | None = None  # why there is no use in going on
         self._began = time.monotonic()
 
@@ -51,21 +53,20 @@ class Supervisor:
         """Until a signal; whether all went well. `reload` reads the settings again and returns how
         many workers there are to be; raises SettingsError."""
         loop = asyncio.get_running_loop()
-        again = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
         gone = watch_terminal()
         loop.add_signal_handler(
-            signal.SIGHUP, lambda: self._stopping.set() if gone() else again.set()
+            signal.SIGHUP, lambda: self._stopping.set() if gone() else self._again.set()
         )
         with announced:
-            return await self._supervise(reload, again)
+            return await self._supervise(reload)
 
-    async def _supervise(self, reload: Callable[[], int], again: asyncio.Event) -> bool:
+    async def _supervise(self, reload: Callable[[], int]) -> bool:
         for _ in range(self._count):
             self._add()
         others = [
-            asyncio.create_task(self._reload_when_asked(again, reload)),
+            asyncio.create_task(self._reload_when_asked(reload)),
             asyncio.create_task(self._look()),
             asyncio.create_task(self._tell_when_ready()),
         ]
@@ -140,7 +141,7 @@ class Supervisor:
     async def _serve(self, slot: Slot, what: str, told: Any) -> Any:
         match what:
             case "state":
-                slot.ready, slot.problem = told
+                slot.ready, slot.problem, slot.failed = told
                 slot.was_ready = slot.was_ready or slot.ready
                 if slot.ready:
                     slot.leaving = False
@@ -200,10 +201,10 @@ class Supervisor:
             await asyncio.sleep(0.02)
         log.info("all %d workers ready in %.1f s", len(self._slots), time.monotonic() - self._began)
 
-    async def _reload_when_asked(self, again: asyncio.Event, reload: Callable[[], int]) -> None:
+    async def _reload_when_asked(self, reload: Callable[[], int]) -> None:
         while True:
-            await again.wait()
-            again.clear()
+            await self._again.wait()
+            self._again.clear()
             try:
                 self._count = reload()
             except SettingsError as error:
@@ -215,9 +216,12 @@ class Supervisor:
             except HomeostatError as error:
                 log.error("the reload stops: %s", error)
             else:
-                log.info("reloaded")
+                if not self._again.is_set():
+                    log.info("reloaded")
 
     async def _replace_all(self) -> None:
+        """Or until another reload is asked for: by settings that do not work, a worker is never
+        ready. Raises HomeostatError."""
         while len(self._slots) > self._count:
             slot = self._slots[-1]
             slot.dropped = slot.leaving = True
@@ -225,14 +229,17 @@ class Supervisor:
             self._slots.pop()  # not before: whoever ends the server ends this one too
             await self._keeping.pop(slot.number)
         for slot in self._slots:
-            if slot.line is None:  # it died and is being replaced anyway
+            if slot.line is not None:
+                slot.planned = slot.leaving = True
+                await slot.leave(self._ending)
+            elif not slot.leaving:  # it died and is being replaced anyway
                 continue
-            slot.planned = slot.leaving = True
-            await slot.leave(self._ending)
-            await slot.wait_until_ready()
-        while len(self._slots) < self._count:
+            await slot.wait_until_ready(LATE, self._again.is_set)
+            if self._again.is_set():
+                return
+        while len(self._slots) < self._count and not self._again.is_set():
             self._add()
-            await self._slots[-1].wait_until_ready()
+            await self._slots[-1].wait_until_ready(LATE, self._again.is_set)
 
 
 def supervise(
