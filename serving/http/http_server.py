@@ -95,6 +95,7 @@ class Server(uvicorn.Server):
         self._beside = beside
         self._acceptor = acceptor
         self._drain = drain
+        self._drained_by: float | None = None  # by the event loop's clock, once it goes down
         self._leaving: asyncio.Task[None] | None = None
         if acceptor is not None:
             self.server_state.connections = acceptor.connections
@@ -117,10 +118,17 @@ class Server(uvicorn.Server):
         self.started = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._drained_by = asyncio.get_running_loop().time() + self._drain
         if self._beside is None:
             await super().shutdown(sockets)
         else:
             await asyncio.gather(super().shutdown(sockets), self._beside.stop(self._drain))
+
+    def left(self) -> float:
+        """Of the time for what is open to be answered, in seconds."""
+        if self._drained_by is None:
+            return self._drain
+        return max(0.0, self._drained_by - asyncio.get_running_loop().time())
 
     def leave(self) -> None:
         """End without a failed request: no new connections; those that are there are told with

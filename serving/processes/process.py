@@ -11,6 +11,7 @@ import uvloop
 
 from homeostat.journal.writer import JournalWriter
 from homeostat.settings import Settings, load
+from serving.processes.last_moments import end_soon
 from serving.processes.server import Place, serve
 from serving.sharing.writer_id import writer_id
 from serving.versions.journal import journal_writer, store_left_behind
@@ -47,3 +48,5 @@ def run(
             Thread(target=store_left_behind, args=(settings, environ, count), daemon=True).start()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(projects, journal_of, reread, place))
+        # a thread may hang in a load or in a model, and the runner would wait for it
+        end_soon(0)

@@ -46,6 +46,7 @@ from serving.versions.served_model import ServedModel
 
 log = logging.getLogger(__name__)
 
+STORED = 33.0  # seconds; the journal's own limit is 30, unless the storage hangs
 SOON = 2.0  # seconds, for the last traces to be taken
 
 
@@ -111,6 +112,7 @@ class _Process:
         self.line: Line | None = None
         self.acceptor: Acceptor | None = None
         self.listeners: list[socket.socket] = []
+        self.opened: list[ServedModel] = []  # their journals
 
     async def connect(self, place: Place, stack: contextlib.AsyncExitStack) -> None:
         self.line = await Line.over(place.line, self._told)
@@ -128,9 +130,10 @@ class _Process:
         if self.traces is not None:
             self.traces.exporter.start()
             stack.push_async_callback(asyncio.to_thread, self.traces.exporter.stop, SOON)
+        stack.push_async_callback(self._close)
         for model in models.values():
             await asyncio.to_thread(model.journal.start)
-            stack.push_async_callback(_close, model)
+            self.opened.append(model)
         where = {}
         if self.beside is not None:
             await self.beside.start()
@@ -184,6 +187,13 @@ class _Process:
 
     def _end(self, *_: Any) -> None:
         self.server.should_exit = True
+
+    async def _close(self) -> None:
+        left = self.server.left()
+        closing = (_close(model, left) for model in self.opened)
+        for error in await asyncio.gather(*closing, return_exceptions=True):
+            if error is not None:
+                raise error
 
     def _ready(self) -> bool:
         return all(model.current is not None for model in self.models.values())
@@ -265,6 +275,9 @@ def _in_background(stack: contextlib.AsyncExitStack, work: Any) -> None:
     stack.push_async_callback(cancel)
 
 
-async def _close(model: ServedModel) -> None:
-    await model.close()
-    await asyncio.to_thread(model.journal.close)
+async def _close(model: ServedModel, within: float) -> None:
+    await model.close(within)
+    try:
+        await asyncio.wait_for(asyncio.to_thread(model.journal.close), STORED)
+    except TimeoutError:
+        log.error("%s: its rows stay in the spool: the storage hangs", model.name)

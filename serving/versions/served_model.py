@@ -29,6 +29,8 @@ __all__ = ["ServedModel", "Version"]
 
 log = logging.getLogger(__name__)
 
+GIVEN_UP = 3.0  # seconds for a model to end that hangs
+
 
 class ServedModel:
     """One model of the server. Changed from the event loop's thread alone."""
@@ -171,13 +173,21 @@ class ServedModel:
         self.trial_problem = problem
         self.measuring.version_failed()
 
-    async def close(self) -> None:
-        """Answer what waits, then give the memory back."""
+    async def close(self, within: float | None = None) -> None:
+        """Answer what waits, then give the memory back. What is not answered within so many seconds
+        gets no answer: a model that hangs holds up nobody's end."""
         self._place(None, None, None)
         if self.default is not None:
             self._close_later(self.default)
         self.default = None
-        await asyncio.gather(*self._closing)
+        if not self._closing:
+            return
+        _, left = await asyncio.wait(self._closing, timeout=within)
+        if left:
+            log.error("%s: what still waits for its model is not answered any more", self.name)
+            for task in left:
+                task.cancel()
+            await asyncio.wait(left, timeout=GIVEN_UP)
 
     @property
     def queued_rows(self) -> int:

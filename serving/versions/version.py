@@ -43,10 +43,12 @@ class Version:
     since: datetime
 
     async def close(self) -> None:
-        """Answer what waits, then give the memory back."""
-        await self.mirror.close()
-        await self.batcher.close()
-        await asyncio.to_thread(self.model.close)
+        """Answer what waits, then give the memory back; cancelled, without waiting any longer."""
+        try:
+            await self.mirror.close()
+            await self.batcher.close()
+        finally:
+            await asyncio.to_thread(self.model.close)
 
 
 class Assembly:
