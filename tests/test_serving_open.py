@@ -26,8 +26,8 @@ def project(tmp_path: Path) -> Settings:
 
 
 def test_an_open_port_has_to_be_meant(project: Settings) -> None:
-    """Without keys supervisor and workers listen beyond loopback where the settings say so, and warn
-    of it."""
+    """Without keys a server of several processes listens beyond loopback where the settings say
+    so, and each of them warns of it."""
     environ = {
         "HOMEOSTAT_SERVING_HOST": "0.0.0.0",
         "HOMEOSTAT_SERVING_OPEN_WITHOUT_KEYS": "true",
