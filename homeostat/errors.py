@@ -11,6 +11,8 @@ HomeostatError
 ├── RegistryRefused        MLflow answers, and says no; waiting does not help
 ├── IntegrityError         files are not what their digest says
 ├── ModelError             a version cannot be loaded or does not answer
+│   ├── ModelDied          its process ended over the rows; the next ones find a new one
+│   └── ModelSilent        no answer within its time, or no process to give one
 ├── InputError             a request's content is wrong; carries row and field
 ├── AuthError              a key is missing, wrong, or lacks a scope
 ├── TrainingError          the user's program failed; carries its last lines
@@ -69,6 +71,15 @@ class IntegrityError(HomeostatError):
 
 class ModelError(HomeostatError):
     """A version cannot be loaded, or does not do what its signature promises."""
+
+
+class ModelDied(ModelError):
+    """A version's process ended while it had the rows; it is started again for the next ones."""
+
+
+class ModelSilent(ModelError):
+    """A version did not answer within its time, or could not be started again. Who asks again may
+    wait as long once more."""
 
 
 class InputError(HomeostatError):

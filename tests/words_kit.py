@@ -82,12 +82,18 @@ class Served:
     """The model "words" in a folder, and what its server counts."""
 
     def __init__(
-        self, folder: Path, journal: str = "", serving: str = "", tracing: Tracing | None = None
+        self,
+        folder: Path,
+        journal: str = "",
+        serving: str = "",
+        tracing: Tracing | None = None,
+        most: int = 4,
     ) -> None:
-        """`journal`, `serving`: lines of those sections of its settings."""
+        """`journal`, `serving`: lines of those sections of its settings. `most`: rows in a batch;
+        five times as many may wait."""
         (folder / "homeostat.toml").write_text(
             f'[model]\nname = "words"\n[journal]\ncommit_every = "1h"\n{journal}\n'
-            f"[serving]\nmax_batch_rows = 4\nmax_queued_rows = 20\n{serving}\n"
+            f"[serving]\nmax_batch_rows = {most}\nmax_queued_rows = {5 * most}\n{serving}\n"
         )
         self.settings = load(folder, {})
         self.registry = CollectorRegistry()

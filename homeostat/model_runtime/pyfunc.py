@@ -8,13 +8,12 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from homeostat.errors import ModelError
+from homeostat.errors import ModelDied, ModelError, ModelSilent
 from homeostat.model_runtime import wire
 from homeostat.model_runtime.contract import Batch, Outputs
 from homeostat.records import ModelSpec, Task
@@ -23,7 +22,7 @@ log = logging.getLogger(__name__)
 
 WARM_UP_ROWS = 8
 _LOAD_SECONDS = 180.0
-_PREDICT_SECONDS = 60.0
+PREDICT_SECONDS = 60.0
 _CLOSE_SECONDS = 2.0
 # What a model needs to be imported and to compute; everything else, keys and passwords first,
 # stays out of the reach of its code.
@@ -46,22 +45,22 @@ _STDERR = 2  # what a model prints belongs in the log, not in somebody's output
 class PyfuncModel:
     """A model in a worker process; see contract.LoadedModel.
 
-    A worker that died is started again on the next predict; the batch it died of is lost.
+    A worker that died is started again on the next predict; the batch it died of is lost, by
+    ModelDied. One that does not answer within `seconds` is ended, by ModelSilent.
     """
 
     loop_rows = 0
 
-    def __init__(self, spec: ModelSpec, setup: wire.Setup) -> None:
+    def __init__(self, spec: ModelSpec, setup: wire.Setup, seconds: float) -> None:
         self._setup = setup
+        self._seconds = seconds
         self._worker = _Worker(spec, setup)
         self.spec = replace(spec, classes=self._worker.classes, embedding=setup.embedding)
 
     def predict(self, batch: Batch) -> Outputs:
         if self._worker.ended:
-            log.warning("The worker of %s has ended; it is started again.", _where(self.spec))
-            self._worker.end()
-            self._worker = _Worker(self.spec, self._setup)
-        reply = self._worker.ask(_rows(batch))
+            self._start_again()
+        reply = self._worker.ask(_rows(batch), self._seconds)
         if reply.labels is not None:
             predictions: list[str] | list[float] = reply.labels
         else:
@@ -76,11 +75,29 @@ class PyfuncModel:
     def close(self) -> None:
         self._worker.end()
 
+    def _start_again(self) -> None:
+        where = _where(self.spec)
+        log.warning("The worker of %s has ended; it is started again.", where)
+        self._worker.end()
+        try:
+            self._worker = _Worker(self.spec, self._setup)
+        except (ModelError, OSError) as error:
+            raise ModelSilent(
+                f"the worker process of {where} could not be started again: {error}"
+            ) from error
+
 
 def load_pyfunc(
-    folder: Path, spec: ModelSpec, *, embedding: str | None, classes: tuple[str, ...], threads: int
+    folder: Path,
+    spec: ModelSpec,
+    *,
+    embedding: str | None,
+    classes: tuple[str, ...],
+    threads: int,
+    seconds: float = PREDICT_SECONDS,
 ) -> PyfuncModel:
-    """Start a worker and wait until its model is warm; raises ModelError."""
+    """Start a worker and wait until its model is warm; raises ModelError. `seconds`: how long it
+    may take over a batch."""
     setup = wire.Setup(
         folder=str(folder),
         task=spec.task.value,
@@ -91,7 +108,7 @@ def load_pyfunc(
         threads=threads,
         warm_up_rows=WARM_UP_ROWS,
     )
-    return PyfuncModel(spec, setup)
+    return PyfuncModel(spec, setup, seconds)
 
 
 class _Worker:
@@ -113,8 +130,7 @@ class _Worker:
             )
         self._connection = ours
         try:
-            wire.send(ours, setup)
-            self.classes = self._answer(_LOAD_SECONDS).classes
+            self.classes = self.ask(setup, _LOAD_SECONDS).classes
         except BaseException:
             self.end()
             raise
@@ -123,12 +139,22 @@ class _Worker:
     def ended(self) -> bool:
         return self._process.poll() is not None
 
-    def ask(self, rows: wire.Rows) -> wire.Reply:
+    def ask(self, message: object, seconds: float) -> wire.Reply:
+        self._connection.settimeout(seconds)
         try:
-            wire.send(self._connection, rows)
-        except OSError as error:
+            wire.send(self._connection, message)
+            reply = wire.receive(self._connection, wire.Reply)
+        except TimeoutError:
+            self._process.kill()
+            self._process.wait()
+            raise ModelSilent(
+                f"{self._where} did not answer within {seconds:g} s; its worker process was ended"
+            ) from None
+        except (EOFError, OSError) as error:
             raise self._died() from error
-        return self._answer(_PREDICT_SECONDS)
+        if reply.error is not None:
+            raise ModelError(f"{self._where}: {reply.error}")
+        return reply
 
     def end(self) -> None:
         self._connection.close()
@@ -138,26 +164,9 @@ class _Worker:
             self._process.kill()
             self._process.wait()
 
-    def _answer(self, seconds: float) -> wire.Reply:
-        self._connection.settimeout(seconds)
-        try:
-            reply = wire.receive(self._connection, wire.Reply)
-        except TimeoutError:
-            self._process.kill()
-            self._process.wait()
-            raise ModelError(
-                f"{self._where} did not answer within {seconds:g} s; its worker process was ended"
-            ) from None
-        except (EOFError, OSError) as error:
-            raise self._died() from error
-        if reply.error is not None:
-            raise ModelError(f"{self._where}: {reply.error}")
-        return reply
-
-    def _died(self) -> ModelError:
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(_CLOSE_SECONDS)
-        return ModelError(
+    def _died(self) -> ModelDied:
+        self.end()  # it may live on and hear nobody
+        return ModelDied(
             f"the worker process of {self._where} ended (exit status {self._process.poll()}); "
             "the log shows its last words"
         )

@@ -7,8 +7,8 @@ import math
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import chain
-from typing import Protocol
 
 import msgspec
 import numpy as np
@@ -18,35 +18,20 @@ from homeostat.identifiers import Identifiers
 from homeostat.journal.encoding.batch import PredictionBatch
 from homeostat.model_runtime.contract import Batch, LoadedModel, Outputs
 from homeostat.records import FeatureKind
+from serving.batching.apart import Apart
+from serving.batching.contract import Journalling, Result, Said
 from serving.batching.joining import ids_of, join, joined, part_of
 from serving.batching.pace import Pace
 from serving.counting.measuring import Measuring
 from serving.requests.finite import is_finite
-from serving.requests.forms import Piece, Written
+from serving.requests.forms import Piece
 from serving.requests.parsing import Rows
 from serving.rules.routing import Role
 
 log = logging.getLogger(__name__)
 
-Result = Written | HomeostatError
 _encode = msgspec.json.Encoder().encode
 TELL_EVERY = 10.0  # seconds between two lines about a journal that does not take predictions
-
-
-class Journalling(Protocol):
-    """The part of JournalWriter that the hot path needs."""
-
-    def append(self, batch: PredictionBatch, wait: float = 0.0) -> None: ...
-
-
-class Said(Protocol):
-    """What a model said to requests before, so that it need not be asked again."""
-
-    def known(self, requests: Sequence[Rows]) -> Outputs | None:
-        """Of all of them, one after the other, or None."""
-        ...
-
-    def learn(self, requests: Sequence[Rows], outputs: Outputs) -> None: ...
 
 
 class Answer(msgspec.Struct, omit_defaults=True):
@@ -110,25 +95,25 @@ class Answering:
         `logged`, rows are counted as dropped. `said`: see Said.
         """
         try:
-            return list(self._answer_together(requests, wait, logged, said))
+            return self.together(requests, wait, logged=logged, said=said)
         except JournalUnavailable as error:
             return [error] * len(requests)
-        except Exception as error:
-            if len(requests) > 1:
-                each = [self.answer([request], logged=logged, said=said) for request in requests]
-                return list(chain.from_iterable(each))
-            if isinstance(error, InputError):  # of the journal: rows that it cannot write down
-                return [error]
-            if not isinstance(error, ModelError):
-                log.exception("version %s failed", self._model.spec.version)
-            return [ModelError(f"version {self._model.spec.version} did not answer: {error}")]
+        except Exception as error:  # noqa: BLE001 - whatever the model raises
+            ask = partial(self.together, logged=logged, said=said)
+            return Apart(ask, self._told).answers(requests, error)
 
     def forget(self) -> None:
         """Nothing is kept; see Recalling."""
 
-    def _answer_together(
-        self, requests: Sequence[Rows], wait: float, logged: bool, said: Said | None
+    def together(
+        self,
+        requests: Sequence[Rows],
+        wait: float = 0.0,
+        *,
+        logged: bool = True,
+        said: Said | None = None,
     ) -> list[Result]:
+        """As `answer` does, but raises what fails for all of them."""
         rows = requests[0] if len(requests) == 1 else join(requests)
         outputs = said.known(requests) if said is not None else None
         seconds = None
@@ -151,6 +136,14 @@ class Answering:
         if said is not None and seconds is not None:
             said.learn(requests, outputs)
         return self._encoded(requests, ids, outputs)
+
+    def _told(self, error: Exception) -> HomeostatError:
+        if isinstance(error, InputError):  # of the journal: rows that it cannot write down
+            return error
+        version = self._model.spec.version
+        if not isinstance(error, ModelError):
+            log.error("version %s failed", version, exc_info=error)
+        return ModelError(f"version {version} did not answer: {error}")
 
     def _predict(self, rows: Rows) -> Outputs:
         limit = self._max_batch_rows

@@ -16,10 +16,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from time import perf_counter
-from typing import Protocol
 
 from homeostat.errors import HomeostatError, JournalUnavailable, ModelError
-from serving.batching.answering import Result
+from serving.batching.contract import Answers, Result
 from serving.batching.pace import SLOW, Pace
 from serving.batching.waiting import Waiting, rows_in
 from serving.requests.asked import Asked
@@ -33,14 +32,6 @@ from serving.rules.turns import Turns
 
 PAUSE = 0.05  # seconds between two tries of what the journal does not take
 CALM = 10.0  # seconds without a slow append, until one is made on the event loop again
-
-
-class Answers(Protocol):
-    """Answering.answer."""
-
-    def __call__(
-        self, requests: Sequence[Rows], wait: float = 0.0, *, logged: bool = True
-    ) -> list[Result]: ...
 
 
 class Batcher:

@@ -11,7 +11,8 @@ from typing import Any
 
 from homeostat.errors import HomeostatError
 from homeostat.model_runtime.contract import Outputs
-from serving.batching.answering import Answering, Result
+from serving.batching.answering import Answering
+from serving.batching.contract import Result
 from serving.batching.joining import joined
 from serving.requests.parsing import Rows
 from serving.rules.memory import Input, Memory, input_of

@@ -9,8 +9,9 @@ from typing import Any
 from homeostat.identifiers import uuid7_batch
 from homeostat.journal.encoding.batch import PredictionBatch
 from homeostat.model_runtime.contract import Batch, LoadedModel, Outputs
-from serving.batching.answering import Answering, Journalling, Result, Said
-from serving.batching.batcher import Answers, Batcher
+from serving.batching.answering import Answering
+from serving.batching.batcher import Batcher
+from serving.batching.contract import Answers, Journalling, Result, Said
 from serving.batching.pace import Pace
 from serving.requests.asked import Asked
 from serving.requests.forms import Written
@@ -48,10 +49,10 @@ class Followed:
         answer.add_done_callback(lambda _: self._traces.pop(id(rows)))
 
     def tell(self, requests: Sequence[Rows], stages: Stages) -> None:
-        """What is told of a request later, but began earlier, is of a try that failed."""
+        """The last try of a request is the one that counts."""
         for request in requests:
             trace = self._traces.get(id(request))
-            if trace is not None and (trace.stages is None or trace.stages.began <= stages.began):
+            if trace is not None:
                 trace.stages = stages
 
 
@@ -91,7 +92,7 @@ class TracedAnswering(Answering):
         super().__init__(*timed, *others, **more)
         self._followed = followed
 
-    def answer(
+    def together(
         self,
         requests: Sequence[Rows],
         wait: float = 0.0,
@@ -101,14 +102,14 @@ class TracedAnswering(Answering):
     ) -> list[Result]:
         followed = self._followed
         if not followed:
-            return super().answer(requests, wait, logged=logged, said=said)
+            return super().together(requests, wait, logged=logged, said=said)
         watch, now_ns = followed.watch, followed.tracing.now_ns
         stages = Stages(now_ns(), sum(request.count for request in requests))
-        outer, watch.stages = watch.stages, stages
+        watch.stages = stages
         try:
-            return super().answer(requests, wait, logged=logged, said=said)
+            return super().together(requests, wait, logged=logged, said=said)
         finally:
-            watch.stages, stages.ended = outer, now_ns()
+            watch.stages, stages.ended = None, now_ns()
             followed.tell(requests, stages)
 
 
@@ -137,7 +138,7 @@ class _TimedModel:
 
 
 class _TimedJournal:
-    """See batching.answering.Journalling."""
+    """See batching.contract.Journalling."""
 
     def __init__(self, journal: Journalling, watch: Watch, now_ns: Any) -> None:
         self._journal = journal
