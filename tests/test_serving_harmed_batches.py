@@ -8,11 +8,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from words_kit import Served
+from words_kit import Answers, Served, all_well, answered
 
 from homeostat.model_runtime.contract import LoadedModel
 from homeostat.model_runtime.pyfunc import load_pyfunc
 from homeostat.records import Feature, ModelSpec, Task
+from serving.requests.asked import Asked
+from serving.requests.problem import Overdue
 
 ML_MODEL = """flavors:
   python_function:
@@ -168,3 +170,28 @@ def test_a_model_that_does_not_start_again_is_not_started_for_each_request(moody
         broken.unlink()
     assert moody.told("starts") == [1]
     assert moody.outcomes([0]) == ["answered"]
+
+
+def test_who_is_overdue_behind_a_model_at_work_is_told_so_meanwhile(moody: Moody) -> None:
+    """And is not computed; those with time left are answered when it is free."""
+    served, go_on = moody.served, moody.data / "go-on"
+
+    async def work() -> Answers:
+        slow = served.submit([[SLOW, 0]])
+        while not moody.told("calls"):
+            await asyncio.sleep(0.01)
+        now = asyncio.get_running_loop().time()
+        short, long = (served.submit([[1, 1]], Asked(until=now + more)) for more in (0.1, 60))
+        plain = served.submit([[1, 2]])
+        slow.add_done_callback(lambda _: over.append(slow))
+        try:
+            with pytest.raises(Overdue):
+                await short
+            assert not over
+        finally:
+            go_on.touch()
+        return await answered([slow, long, plain])
+
+    over: list[object] = []
+    all_well(moody.runner.run(work()))
+    assert sum(moody.told("calls")) == 2

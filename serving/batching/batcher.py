@@ -163,9 +163,11 @@ class Batcher:
         running.add_done_callback(lambda done: self._finish(batch, done.result()))
 
     def _watch(self) -> None:
-        """Refuse what has waited long enough behind rows that the journal has not taken yet, or
-        answer it without the journal. Those rows themselves have to wait: nobody knows whether they
-        will be in it."""
+        """Refuse what is overdue behind a model that is at work. Refuse what has waited long enough
+        behind rows that the journal has not taken yet, or answer it without the journal. Those rows
+        themselves have to wait: nobody knows whether they will be in it."""
+        if self._odd:
+            self._refuse_overdue()
         pending, now, held = self._pending, self._loop.time(), self._pace.running()
         if held > SLOW:
             for waiting in pending:
@@ -212,12 +214,7 @@ class Batcher:
         if not self._odd and self.waiting_rows <= self._max_batch_rows:
             self._turns = None
             return self._take()
-        now = self._loop.time()
-        late = [each for each in self._pending if each.asked and each.asked.until <= now]
-        if late:
-            self._keep_but(late)
-            for waiting in late:
-                self._settle(waiting, Overdue("its time was over before the model was free"))
+        self._refuse_overdue()
         if self.waiting_rows <= self._max_batch_rows:
             self._turns = None
             batch = list(self._pending)
@@ -227,6 +224,14 @@ class Batcher:
         batch = [each for each in batch if each.rows.role == batch[0].rows.role]
         self._keep_but(batch)
         return batch
+
+    def _refuse_overdue(self) -> None:
+        now = self._loop.time()
+        late = [each for each in self._pending if each.asked and each.asked.until <= now]
+        if late:
+            self._keep_but(late)
+            for waiting in late:
+                self._settle(waiting, Overdue("its time was over before the model was free"))
 
     def _keep_but(self, taken: Sequence[Waiting]) -> None:
         gone = {id(each) for each in taken}
