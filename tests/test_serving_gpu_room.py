@@ -6,7 +6,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Callable, Coroutine
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +51,15 @@ class Card:
         self.size = size
         self.models: list[ServedModel] = others[0].models if shared else []
         self.loading: asyncio.Lock = others[0].loading if shared else asyncio.Lock()
-        self.settings = make_project(folder)
+        self.settings = make_project(folder, '[serving]\npoll = "20ms"\n')
         self.refs = {
             number: add_version(self.settings, number, runtime=runtime) for number in (1, 2, 3)
         }
         self.others = others
         self.broken: dict[str, str] = {}  # versions that do not load, and what their error says
+        self.slow: dict[str, threading.Event] = {}  # versions whose load waits for these
         self.loads: list[str] = []
+        self.asked = 0  # how often it was told how much is left
         self.model = ServedModel(
             settings=self.settings,
             keys=Keyring(),
@@ -73,6 +76,8 @@ class Card:
         self.loads.append(spec.version)
         if self._left(settings.serving, spec.runtime, 0) < 4 * GB:
             raise AssertionError(f"version {spec.version} is loaded where there is no room")
+        if spec.version in self.slow:
+            assert self.slow[spec.version].wait(60)
         if spec.version in self.broken:
             raise ModelError(self.broken[spec.version])
         loaded = load_version(settings, spec)
@@ -81,6 +86,7 @@ class Card:
         return loaded
 
     def _left(self, serving: ServingSettings, runtime: str, beside: int) -> int:
+        self.asked += 1
         held = [version for model in self.models for version in model.versions]
         known = [each for each in held if each.model.spec.runtime == "torch"]
         return self.size - sum(map(memory_of, known)) - beside
@@ -94,6 +100,16 @@ class Card:
             while not until():
                 await self.follower.step()
                 await asyncio.sleep(0.01)
+
+    @contextlib.asynccontextmanager
+    async def following(self) -> AsyncIterator[None]:
+        """As in a server, within the block."""
+        task = asyncio.create_task(self.follower.follow())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
     async def serves(self, version: int) -> None:
         def does() -> bool:
@@ -292,6 +308,55 @@ def test_neither_loads_for_a_while(tmp_path: Path) -> None:
         assert await card.ask() == "1"
 
     card.run(work)
+
+
+def test_nobody_leaves_for_what_was_taken_back(tmp_path: Path) -> None:
+    """A promotion waits for another model's load, and is taken back before its turn comes."""
+    card = Card(tmp_path, 5 * GB)
+
+    async def work() -> None:
+        card.promote(1)
+        await card.serves(1)
+        async with card.following(), asyncio.timeout(60):
+            async with card.loading:
+                asked = card.asked
+                card.promote(2)
+                while card.asked == asked:
+                    await asyncio.sleep(0.01)
+                await asyncio.sleep(0.05)  # from there to the lock
+                card.promote(1)
+                while card.model.epoch != 3:
+                    await asyncio.sleep(0.01)
+            while card.loading.locked():
+                await asyncio.sleep(0.01)
+            assert await card.ask() == "1"
+
+    card.run(work)
+    assert card.loads == ["1"]
+
+
+def test_the_one_that_left_comes_back_when_that_is_taken_back(tmp_path: Path) -> None:
+    """While its successor is loaded: that one is closed, which makes room, and never serves."""
+    card = Card(tmp_path, 5 * GB)
+    card.slow["2"] = threading.Event()
+
+    async def work() -> None:
+        card.promote(1)
+        await card.serves(1)
+        async with card.following(), asyncio.timeout(60):
+            card.promote(2)
+            while card.loads != ["1", "2"]:
+                await asyncio.sleep(0.01)
+            assert card.held == []
+            card.promote(1)
+            card.slow["2"].set()
+            while not card.held:
+                await asyncio.sleep(0.001)
+            assert await card.ask() == "1"
+            assert card.model.epoch == 3
+
+    card.run(work)
+    assert card.loads == ["1", "2", "1"]
 
 
 @pytest.mark.parametrize("harm", ["changed", "not fetched"])

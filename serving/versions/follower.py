@@ -2,7 +2,9 @@
 
 The record is a small file; nothing else has to be there. A version that cannot be had, is not
 what its digest says or does not load never serves: the one before goes on. A version on trial comes
-after the champion, and whatever is wrong with it is nothing to the champion.
+after the champion, and whatever is wrong with it is nothing to the champion. The record is looked
+at while a version is loaded, too: a rollback waits for no load, and a version that the record names
+no more once it is loaded never serves.
 """
 
 from __future__ import annotations
@@ -10,27 +12,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
-
-import msgspec
+from collections.abc import Awaitable, Callable, Collection
 
 from homeostat.errors import (
     HomeostatError,
     IntegrityError,
-    JournalUnavailable,
     ModelError,
     NotReady,
 )
 from homeostat.model_runtime.contract import LoadedModel
 from homeostat.model_runtime.loading import load
 from homeostat.model_runtime.placement import placement_of
-from homeostat.records import ModelSpec, Rollout, VersionRef, from_json
+from homeostat.records import ModelSpec, Rollout, VersionRef
 from homeostat.registry.cache import entry_path, read_spec, verify
 from homeostat.settings import Settings
 from serving.versions.fetching import fetch
 from serving.versions.gpu_room import Left, give_back, left_on_gpu, room_for
-from serving.versions.journal import misfit
+from serving.versions.journal import tell_misfit
+from serving.versions.record import Record
 from serving.versions.served_model import ServedModel, Version
 
 log = logging.getLogger(__name__)
@@ -40,13 +39,8 @@ Load = Callable[[Settings, ModelSpec], LoadedModel]
 FIRST_RETRY, LONGEST_RETRY = 1.0, 60.0
 
 
-@dataclass(frozen=True)
-class _Seen:
-    """Enough of a file's state to know that it was replaced."""
-
-    inode: int
-    mtime_ns: int
-    size: int
+class _Overtaken(Exception):
+    """The record says something else than when the work began."""
 
 
 class _Tries:
@@ -89,84 +83,140 @@ class Follower:
         self._served: VersionRef | None = None  # that served last, if it left memory meanwhile
         self._failed: tuple[VersionRef, str] | None = None  # for which it left in vain, and why
         self._settings = model.settings
-        self._seen: _Seen | None = None
-        self._rollout: Rollout | None = None
+        self._told: VersionRef | None = None  # of which it was told whether it fits the log
+        self._record = Record(model.settings.rollout_path, model.name)
         self._champion, self._trial = _Tries(), _Tries()
 
     async def follow(self) -> None:
-        """Until cancelled; no error ends it."""
+        """Until cancelled. A step may take minutes; a rollback is seen beside it."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._again(self.look))
+            group.create_task(self._again(self.step))
+
+    async def _again(self, work: Callable[[], Awaitable[None]]) -> None:
+        """At each poll; no error ends it."""
         while True:
             try:
-                await self.step()
+                await work()
             except Exception:
                 log.exception("following the rollout of %s failed; it goes on", self._model.name)
             await asyncio.sleep(self._settings.serving.poll.total_seconds())
 
-    async def step(self) -> None:
-        """Look once, and do what follows."""
-        if self._look():
-            self._champion, self._trial = _Tries(), _Tries()
-        rollout = self._rollout
-        if rollout is None:
-            return
-        await self._follow_champion(rollout)
-        if self._model.rollout == rollout:
-            await self._follow_trial(rollout)
+    async def look(self) -> None:
+        """Look once, and do what needs no load."""
+        self._look()
 
-    async def _follow_champion(self, rollout: Rollout) -> None:
-        model, current = self._model, self._model.current
-        if current is not None and current.ref == rollout.champion:
-            self._failed = None
-            if model.rollout != rollout or model.problem:
-                model.swap(current, rollout)
-            return
-        if not self._champion.due():
-            return
-        if current is not None:
-            self._served = current.ref
+    async def step(self) -> None:
+        """Look once, and do what follows, however long it takes."""
+        self._look()
         try:
-            version = await self._brought(rollout.champion, self._champion)
-            model.swap(version, rollout)
-            self._served = self._failed = None
-            await asyncio.to_thread(tell_misfit, self._settings, version)
+            await self._follow_champion()
+            await self._tell_misfit()
+            await self._follow_trial()
+        except _Overtaken as why:  # the next step does what the record says now
+            log.info("%s: %s", self._model.name, why)
+
+    def _look(self) -> None:
+        """A version in memory serves as soon as the record says so."""
+        if self._record.look():
+            self._champion, self._trial = _Tries(), _Tries()
+        rollout, model = self._record.says, self._model
+        version = model.held(rollout.champion) if rollout is not None else None
+        if rollout is None or version is None:
             return
-        except (HomeostatError, OSError) as error:
-            problem = self._put_off(rollout.champion, error, self._champion)
-        except Exception as error:  # a version must not be able to end the follower
-            log.exception("%s: version %s failed", model.name, rollout.champion.version)
-            problem = self._put_off(rollout.champion, error, self._champion)
+        self._served = self._failed = None
+        if version is not model.current or model.rollout != rollout or model.problem:
+            model.swap(version, rollout)
+
+    def _still(self, rollout: Rollout) -> None:
+        """Raises _Overtaken."""
+        self._look()
+        if self._record.says != rollout:
+            raise _Overtaken("the rollout changed before a version was loaded for it")
+
+    def _wanted(self, ref: VersionRef) -> bool:
+        """As far as the record was looked at: to serve, or on trial beside the one that does."""
+        rollout = self._record.says
+        if rollout is None or rollout.champion == ref:
+            return rollout is not None
+        trial = rollout.trial
+        return trial is not None and trial.version == ref and self._model.rollout == rollout
+
+    async def _follow_champion(self) -> None:
+        rollout, model, tries = self._record.says, self._model, self._champion
+        if rollout is None or model.held(rollout.champion) is not None or not tries.due():
+            return
+        if model.current is not None:
+            self._served = model.current.ref
+        problem = await self._bring(rollout.champion, tries, rollout)
+        if problem is None:
+            return
         model.failed(problem)
         # here, where the error holds on to nothing of the load any more
         left = self._served
         if model.current is None and left is not None and left != rollout.champion:
-            await self._bring_back(left, rollout.champion, problem)
+            await self._bring_back(left, rollout, problem)
 
-    async def _bring_back(self, ref: VersionRef, heir: VersionRef, problem: str) -> None:
+    async def _follow_trial(self) -> None:
+        rollout, model, tries = self._record.says, self._model, self._trial
+        if rollout is None or rollout.trial is None or model.rollout != rollout:
+            return
+        if model.trial is None and tries.due():
+            problem = await self._bring(rollout.trial.version, tries, rollout)
+            if problem is not None:
+                model.trial_failed(problem)
+
+    async def _bring(self, ref: VersionRef, tries: _Tries, rollout: Rollout) -> str | None:
+        """To where the record wants it by then; the problem, if it still wants what cannot be."""
+        try:
+            self._put(await self._brought(ref, tries, rollout, lambda: self._wanted(ref)))
+            return None
+        except _Overtaken:
+            raise
+        except (HomeostatError, OSError) as error:
+            problem = self._put_off(ref, error, tries)
+        except Exception as error:  # a version must not be able to end the follower
+            log.exception("%s: version %s failed", self._model.name, ref.version)
+            problem = self._put_off(ref, error, tries)
+        return problem if self._wanted(ref) else None
+
+    def _put(self, version: Version) -> None:
+        rollout = self._record.says
+        if rollout is not None and rollout.champion == version.ref:
+            self._model.swap(version, rollout)
+            self._served = self._failed = None
+        else:
+            self._model.try_out(version)
+
+    async def _tell_misfit(self) -> None:
+        """Once of each version that serves."""
+        current, rollout = self._model.current, self._record.says
+        if current is None or rollout is None or current.ref != rollout.champion:
+            return
+        if current.ref != self._told:
+            self._told = current.ref
+            await asyncio.to_thread(tell_misfit, self._settings, current.model.spec)
+
+    async def _bring_back(self, ref: VersionRef, rollout: Rollout, problem: str) -> None:
         """The version that left memory for one that then could not be loaded."""
         await asyncio.to_thread(give_back)
+        heir, model = rollout.champion, self._model
         try:
-            version = await self._brought(ref, _Tries())
+            version = await self._brought(ref, _Tries(), rollout, lambda: model.current is None)
+        except _Overtaken:
+            raise
         except Exception as error:  # tried again when the successor is
-            log.exception("%s: version %s cannot be brought back", self._model.name, ref.version)
-            self._model.problem = f"{problem}; version {ref.version}, which left for it: {error}"
+            log.exception("%s: version %s cannot be brought back", model.name, ref.version)
+            model.problem = f"{problem}; version {ref.version}, which left for it: {error}"
             return
         self._failed = heir, problem.removeprefix(f"version {heir.version}: ")
-        self._model.bring_back(version, problem)
+        model.bring_back(version, problem)
 
-    async def _follow_trial(self, rollout: Rollout) -> None:
-        model, trial = self._model, rollout.trial
-        if trial is None or model.trial is not None or not self._trial.due():
-            return
-        try:
-            model.try_out(await self._brought(trial.version, self._trial))
-        except (HomeostatError, OSError) as error:
-            model.trial_failed(self._put_off(trial.version, error, self._trial))
-        except Exception as error:
-            log.exception("%s: version %s failed", model.name, trial.version.version)
-            model.trial_failed(self._put_off(trial.version, error, self._trial))
-
-    async def _brought(self, ref: VersionRef, tries: _Tries) -> Version:
-        """In memory, warmed up."""
+    async def _brought(
+        self, ref: VersionRef, tries: _Tries, rollout: Rollout, wanted: Callable[[], bool]
+    ) -> Version:
+        """In memory, warmed up. Raises _Overtaken when the record is not `rollout` any more before
+        it is loaded, and when it is not `wanted` afterwards."""
         version = self._model.held(ref)
         if version is not None:
             return version
@@ -176,16 +226,25 @@ class Follower:
         room = room_for(
             self._model,
             ref,
-            succeeds=tries is self._champion,
+            succeeds=ref == rollout.champion,
             failed=why if ref == heir else None,
             models=self._models,
             loading=self._loading,
+            still=lambda: self._still(rollout),
             left=self._left,
         )
         async with room:
+            self._still(rollout)
             started = time.perf_counter()
             loaded = await asyncio.to_thread(self._load, self._settings, spec)
-            return self._wrap(ref, loaded, time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            self._look()
+            if not wanted():
+                await asyncio.to_thread(loaded.close)
+                raise _Overtaken(
+                    f"version {ref.version} is closed: when loaded, not wanted any more"
+                )
+            return self._wrap(ref, loaded, seconds)
 
     def _wrap(self, ref: VersionRef, loaded: LoadedModel, seconds: float) -> Version:
         try:
@@ -193,28 +252,6 @@ class Follower:
         except BaseException:
             loaded.close()  # it may be a process of its own
             raise
-
-    def _look(self) -> bool:
-        """Read the record again if it was replaced; whether it now says something else."""
-        path = self._settings.rollout_path
-        try:
-            stat = path.stat()
-            seen = _Seen(stat.st_ino, stat.st_mtime_ns, stat.st_size)
-            if seen == self._seen:
-                return False
-            rollout = from_json(path.read_bytes(), Rollout)
-        except FileNotFoundError:
-            return False  # the last known record holds
-        except (OSError, msgspec.DecodeError) as error:
-            self._seen = None
-            log.warning("%s cannot be read (%s); the last known record holds", path, error)
-            return False
-        self._seen = seen
-        if rollout.model != self._model.name:
-            log.warning("%s is about %s, not %s", path, rollout.model, self._model.name)
-            return False
-        changed, self._rollout = rollout != self._rollout, rollout
-        return changed
 
     async def _make_present(self, ref: VersionRef, tries: _Tries) -> None:
         """Fetch the version by a helper process unless the cache holds it.
@@ -245,18 +282,6 @@ class Follower:
             f"\n{tail}" if tail else "",
         )
         return f"version {version}: {error}"
-
-
-def tell_misfit(settings: Settings, version: Version) -> None:
-    """Settings may have changed since the version passed its gate."""
-    name, number = settings.model.name, version.ref.version
-    try:
-        problem = misfit(settings, version.model.spec)
-    except JournalUnavailable as away:
-        log.warning("%s: whether version %s fits the log is not known: %s", name, number, away)
-        return
-    if problem is not None:
-        log.error("%s: version %s: %s", name, number, problem)
 
 
 def verified(settings: Settings, ref: VersionRef) -> ModelSpec:

@@ -53,13 +53,15 @@ async def room_for(
     failed: str | None = None,
     models: Iterable[ServedModel],
     loading: asyncio.Lock,
+    still: Callable[[], None],
     left: Left = left_on_gpu,
 ) -> AsyncIterator[None]:
     """While a version of the cache is loaded. `succeeds`: it is to serve, and not on trial.
     `failed`: why it could not be loaded when the one that serves left for it. That is not done
     twice: raises NotReady unless it fits beside. `models`: all that share the GPU in this process,
     this one too; versions of the others stay. They share `loading` too: two that load at once
-    would count the same room."""
+    would count the same room. `still`: raises where it is not to be loaded any more, so that nobody
+    leaves for it."""
     runtime = read_spec(entry_path(model.settings.cache_path, model.name, ref.version)).runtime
 
     async def room() -> int | None:
@@ -69,12 +71,19 @@ async def room_for(
         yield
         return
     async with loading:
-        await _make_room(model, ref, await room() or 0, succeeds=succeeds, failed=failed)
+        free = await room() or 0
+        await _make_room(model, ref, free, still, succeeds=succeeds, failed=failed)
         yield
 
 
 async def _make_room(
-    model: ServedModel, ref: VersionRef, room: int, *, succeeds: bool, failed: str | None
+    model: ServedModel,
+    ref: VersionRef,
+    room: int,
+    still: Callable[[], None],
+    *,
+    succeeds: bool,
+    failed: str | None,
 ) -> None:
     entry = entry_path(model.settings.cache_path, model.name, ref.version)
     sizes = [path.stat().st_size for path in model_folder(entry).rglob("*") if path.is_file()]
@@ -87,6 +96,7 @@ async def _make_room(
             "once there is room for both, or after a rollback and another promotion"
         )
     for version in gone:
+        still()  # while the one before it left, it may have become the one that serves
         log.warning(
             "%s: version %s leaves the GPU's memory, to make room for version %s (about %d MB)%s",
             model.name,

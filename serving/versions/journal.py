@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
-from homeostat.errors import Conflict
+from homeostat.errors import Conflict, JournalUnavailable
 from homeostat.journal.delta.model_log import of_model
 from homeostat.journal.delta.store import DeltaStore
 from homeostat.journal.encoding.recording import KEY
@@ -68,6 +68,18 @@ def misfit(settings: Settings, spec: ModelSpec) -> str | None:
     if found is None:
         return None
     return f"it answers, but is not logged, its rows are only set aside in the spool: {found}"
+
+
+def tell_misfit(settings: Settings, spec: ModelSpec) -> None:
+    """Settings may have changed since the version passed its gate."""
+    name, number = settings.model.name, spec.version
+    try:
+        problem = misfit(settings, spec)
+    except JournalUnavailable as away:
+        log.warning("%s: whether version %s fits the log is not known: %s", name, number, away)
+        return
+    if problem is not None:
+        log.error("%s: version %s: %s", name, number, problem)
 
 
 def store_left_behind(settings: Settings, environ: Mapping[str, str], workers: int) -> None:
