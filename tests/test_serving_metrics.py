@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from serving_kit import FEATURES, MODEL, Server, add_version, make_project, publ
 
 from homeostat.metrics import Instruments
 from homeostat.model_runtime.contract import Outputs
-from homeostat.records import Feature, FeatureKind, ModelSpec, Task
+from homeostat.records import Feature, FeatureKind, ModelSpec, Task, Trial, TrialKind
 from serving.counting.distinct import Distinct, estimate
 from serving.counting.measuring import Measuring
 from serving.counting.observing import BULK_ROWS, MOST_FEATURES, WINDOW, Inputs
@@ -201,6 +202,28 @@ def test_a_server_says_what_it_does(server: Server) -> None:
     assert values[f"homeostat_versions_live{[model]}"] == 1
     assert values["process_cpu_seconds_total[]"] > 0
     assert values["process_resident_memory_bytes[]"] > 1e6
+
+
+def test_trials_come_and_go_and_the_champions_inputs_are_shown(tmp_path: Path) -> None:
+    """However many there were; what a version was asked that is in memory no more is not."""
+    settings = make_project(tmp_path, '[serving]\npoll = "50ms"\n')
+    refs = [add_version(settings, number, runtime="onnx") for number in range(1, 7)]
+
+    def asked_by_name(version: str) -> bool:
+        path = f"/models/{MODEL}/versions/{version}/predict"
+        return one.http.post(path, json={"rows": [[9.0] * 4]}).is_success
+
+    with running(settings.project, wait=False) as one:
+        for epoch, ref in enumerate(refs[1:], start=1):
+            trial = Trial(version=ref, kind=TrialKind.CANARY, share=0.0)
+            publish(settings, refs[0], epoch, trial)
+            one.wait_for(partial(asked_by_name, ref.version))
+        publish(settings, refs[0], epoch=9)
+        one.wait_for(lambda: one.about()["epoch"] == 9)
+        assert one.predict([[3.0, 2.0, 1.0, 0.0]]).status_code == 200
+        values = values_of(one.http.get("/metrics").text)
+    labels = [("feature", FEATURES[0]), ("model", MODEL)]
+    assert values[f"homeostat_input_mean{labels}"] == 3.0
 
 
 def test_the_page_of_the_api_needs_nothing_from_elsewhere(server: Server) -> None:

@@ -34,7 +34,6 @@ BULK_ROWS = 1024
 BULK_BYTES = 1 << 20
 WINDOW = 300.0  # seconds that means and deviations are about, at least
 BLOCK = 10.0  # seconds of the sums that are forgotten together
-MOST_VERSIONS = 4
 
 Array = NDArray[np.float64]
 Observe = Callable[[Rows, Outputs], None]
@@ -53,7 +52,7 @@ class Observing:
         self._confidence = Confidence(confidence, uncertain, low)
         self._keys = Distinct()
         self._clock = clock
-        self._inputs: dict[str, Inputs] = {}  # by version
+        self._inputs: dict[str, Inputs] = {}  # by version, of those in memory
         self._using = threading.Lock()
         self._failed = False
 
@@ -61,10 +60,7 @@ class Observing:
         """What a version calls with each batch and what it said to it."""
         inputs = Inputs(spec, self._clock)
         with self._using:
-            self._inputs.pop(spec.version, None)
             self._inputs[spec.version] = inputs
-            while len(self._inputs) > MOST_VERSIONS:
-                del self._inputs[next(iter(self._inputs))]
 
         def observe(rows: Rows, outputs: Outputs) -> None:
             if self._failed:
@@ -82,8 +78,14 @@ class Observing:
 
         return observe
 
+    def gone(self, version: str) -> None:
+        """It is out of memory, or about to be."""
+        with self._using:
+            self._inputs.pop(version, None)
+
     def inputs(self) -> dict[str, Moments]:
-        """By feature, of the last five minutes; of older rows where nobody looked since."""
+        """By feature, of the versions in memory in the last five minutes; of older rows where
+        nobody looked since."""
         found: dict[str, Moments] = {}
         if self._failed:
             return found

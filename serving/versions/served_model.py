@@ -207,6 +207,7 @@ class ServedModel:
         for version in before:
             if version not in staying:
                 self.measuring.versions.gone(version.ref.version)
+                self.measuring.observing.gone(version.ref.version)
                 self._close_later(version)
 
     def _find_shadow(self) -> None:
