@@ -31,35 +31,15 @@ from serving.versions.gpu_room import Left, give_back, left_on_gpu, room_for
 from serving.versions.journal import tell_misfit
 from serving.versions.record import Record
 from serving.versions.served_model import ServedModel, Version
+from serving.versions.tries import Tries
 
 log = logging.getLogger(__name__)
 
 Load = Callable[[Settings, ModelSpec], LoadedModel]
 
-FIRST_RETRY, LONGEST_RETRY = 1.0, 60.0
-
 
 class _Overtaken(Exception):
     """The record says something else than when the work began."""
-
-
-class _Tries:
-    """When to try again what failed."""
-
-    def __init__(self) -> None:
-        self.fetch_anew = False  # the cache holds the version, but not as it was recorded
-        self.due_at = 0.0
-        self.wait = FIRST_RETRY
-
-    def due(self) -> bool:
-        return time.monotonic() >= self.due_at
-
-    def failed(self, error: Exception) -> float:
-        """The seconds until the next."""
-        wait, self.wait = self.wait, min(self.wait * 2, LONGEST_RETRY)
-        self.fetch_anew = isinstance(error, IntegrityError)
-        self.due_at = time.monotonic() + wait
-        return wait
 
 
 class Follower:
@@ -85,7 +65,7 @@ class Follower:
         self._settings = model.settings
         self._told: VersionRef | None = None  # of which it was told whether it fits the log
         self._record = Record(model.settings.rollout_path, model.name)
-        self._champion, self._trial = _Tries(), _Tries()
+        self._champion, self._trial = Tries(), Tries()
 
     async def follow(self) -> None:
         """Until cancelled. A step may take minutes; a rollback is seen beside it."""
@@ -119,7 +99,7 @@ class Follower:
     def _look(self) -> None:
         """A version in memory serves as soon as the record says so."""
         if self._record.look():
-            self._champion, self._trial = _Tries(), _Tries()
+            self._champion, self._trial = Tries(), Tries()
         rollout, model = self._record.says, self._model
         version = model.held(rollout.champion) if rollout is not None else None
         if rollout is None or version is None:
@@ -166,7 +146,7 @@ class Follower:
             if problem is not None:
                 model.trial_failed(problem)
 
-    async def _bring(self, ref: VersionRef, tries: _Tries, rollout: Rollout) -> str | None:
+    async def _bring(self, ref: VersionRef, tries: Tries, rollout: Rollout) -> str | None:
         """To where the record wants it by then; the problem, if it still wants what cannot be."""
         try:
             self._put(await self._brought(ref, tries, rollout, lambda: self._wanted(ref)))
@@ -202,7 +182,7 @@ class Follower:
         await asyncio.to_thread(give_back)
         heir, model = rollout.champion, self._model
         try:
-            version = await self._brought(ref, _Tries(), rollout, lambda: model.current is None)
+            version = await self._brought(ref, Tries(), rollout, lambda: model.current is None)
         except _Overtaken:
             raise
         except Exception as error:  # tried again when the successor is
@@ -213,7 +193,7 @@ class Follower:
         model.bring_back(version, problem)
 
     async def _brought(
-        self, ref: VersionRef, tries: _Tries, rollout: Rollout, wanted: Callable[[], bool]
+        self, ref: VersionRef, tries: Tries, rollout: Rollout, wanted: Callable[[], bool]
     ) -> Version:
         """In memory, warmed up. Raises _Overtaken when the record is not `rollout` any more before
         it is loaded, and when it is not `wanted` afterwards."""
@@ -253,7 +233,7 @@ class Follower:
             loaded.close()  # it may be a process of its own
             raise
 
-    async def _make_present(self, ref: VersionRef, tries: _Tries) -> None:
+    async def _make_present(self, ref: VersionRef, tries: Tries) -> None:
         """Fetch the version by a helper process unless the cache holds it.
 
         The helper leaves a sound entry as it is and replaces a harmed one.
@@ -269,7 +249,7 @@ class Follower:
         tries.fetch_anew = False
         await fetch(settings, ref.version)
 
-    def _put_off(self, ref: VersionRef, error: Exception, tries: _Tries) -> str:
+    def _put_off(self, ref: VersionRef, error: Exception, tries: Tries) -> str:
         """What the problem is."""
         name, version = self._model.name, ref.version
         tail = getattr(error, "tail", "")
