@@ -125,9 +125,10 @@ class ServingSettings:
         "share of requests that are traced; callers that send a `traceparent` say it themselves",
     ] = 0.01
     drain: Annotated[timedelta, "longest wait for open requests at SIGTERM"] = timedelta(seconds=20)
-    arrive_within: Annotated[timedelta, "longest time a request may take to come in"] = timedelta(
-        seconds=60
-    )
+    arrive_within: Annotated[
+        timedelta,
+        "longest time a request may take to come in, and a client to take nothing of its answer",
+    ] = timedelta(seconds=60)
     poll: Annotated[timedelta, "how often the rollout record is looked at"] = timedelta(seconds=0.5)
 
 

@@ -7,30 +7,28 @@ import random
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from serving_kit import Network, Server, add_version, make_project, publish, running
+from caller_kit import BODY, PATIENCE, ROWS, Caller, is_right, neighbour, request
+from serving_kit import Server, add_version, make_project, publish, running
 
 from homeostat.auth import Scope, add_key, new_key
 from homeostat.settings import Settings
 
-ROWS = [[1.0, 2.0, 3.0, 4.0]]
-BODY = json.dumps({"rows": ROWS}).encode()
 PROJECT = """
 [serving]
 max_body = "64KB"
 arrive_within = "2s"
 """
-PATIENCE = 30.0
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     project = make_project(tmp_path_factory.mktemp("connection") / "project", PROJECT)
-    publish(project, add_version(project, 1), epoch=1)
+    publish(project, add_version(project, 1, runtime="onnx"), epoch=1)
     return project
 
 
@@ -38,44 +36,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 def server(project: Settings) -> Iterator[Server]:
     with running(project.project) as server:
         yield server
-
-
-class Caller(socket.socket):
-    """One connection to the server."""
-
-    def __init__(self, server: Server) -> None:
-        super().__init__()
-        url = urlsplit(server.url)
-        assert url.hostname is not None
-        self.settimeout(PATIENCE)
-        self.connect((url.hostname, url.port or 0))
-        self._answers = self.makefile("rb")
-
-    def close(self) -> None:
-        self._answers.close()
-        super().close()
-
-    def read(self) -> tuple[int, dict[str, str], bytes]:
-        """One answer: status, headers, body."""
-        status = int(self._answers.readline().split()[1])
-        headers = {}
-        while line := self._answers.readline().strip():
-            name, _, value = line.decode().partition(": ")
-            headers[name] = value
-        return status, headers, self._answers.read(int(headers["content-length"]))
-
-    def is_ended(self) -> bool:
-        return self._answers.read(1) == b""
-
-
-def request(body: bytes = BODY, path: str = "/predict", *headers: str) -> bytes:
-    lines = [f"POST {path} HTTP/1.1", "Host: x", f"Content-Length: {len(body)}", *headers]
-    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
-
-
-def is_right(body: bytes) -> bool:
-    _, expected = Network(1).expected(ROWS)
-    return bool(json.loads(body)["probabilities"][0] == pytest.approx(expected[0], abs=1e-5))
 
 
 @pytest.mark.parametrize(
@@ -147,9 +107,10 @@ def test_a_connection_ends_when_its_client_says_so(server: Server) -> None:
 @pytest.mark.parametrize("size", [100_000, 100_000_000])
 @pytest.mark.parametrize("chunked", [False, True])
 def test_a_body_too_large_is_refused(server: Server, size: int, *, chunked: bool) -> None:
-    """By its announced length before it is sent, else as soon as it is known; nobody else waits."""
+    """By its announced length before it is sent, else as soon as it is known; somebody else is
+    answered all the while, and afterwards."""
     how = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: %d" % size
-    with Caller(server) as connection:
+    with neighbour(server), Caller(server) as connection:
         connection.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\n" + how + b"\r\n\r\n")
         part = b" " * 50_000
         try:
@@ -158,9 +119,10 @@ def test_a_body_too_large_is_refused(server: Server, size: int, *, chunked: bool
             connection.sendall(b"0\r\n\r\n" if chunked else b"")
         except (BrokenPipeError, ConnectionResetError):  # it does not read on
             assert size > 1_000_000
-            return
+        # what came before the end of the connection is there still
         status, headers, _ = connection.read()
         assert (status, headers["connection"]) == (413, "close")
+        assert connection.is_gone()
 
 
 def test_who_sends_too_slowly_is_told_and_harms_nobody(server: Server) -> None:
@@ -196,6 +158,34 @@ def test_clients_that_hang_up_harm_nobody(server: Server) -> None:
     assert "unexpected" not in server.log.read_text()
 
 
+@pytest.mark.parametrize(
+    ("sent", "answers"),
+    [
+        (request(), 1),
+        (request() * 3, 3),
+        (b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n", 1),
+        (request()[:-5], 0),
+        (request()[:20], 0),
+        (b"", 0),
+    ],
+    ids=["prediction", "pipelined", "page", "half a body", "half a head", "nothing"],
+)
+def test_who_has_said_everything_still_gets_an_answer(
+    server: Server, sent: bytes, answers: int
+) -> None:
+    """Clients that close their side and wait, many at once: what they asked is answered, then the
+    connection ends; others are served meanwhile."""
+    with neighbour(server), ExitStack() as stack:
+        waiting = [stack.enter_context(Caller(server)) for _ in range(300)]
+        for connection in waiting:
+            connection.sendall(sent)
+            connection.shutdown(socket.SHUT_WR)
+        assert server.predict(ROWS).status_code == 200
+        for connection in waiting:
+            assert [connection.read()[0] for _ in range(answers)] == [200] * answers
+            assert connection.is_ended()
+
+
 def test_five_thousand_idle_connections_leave_room_for_others(server: Server) -> None:
     """Each may be used afterwards."""
     with ExitStack() as stack:
@@ -220,6 +210,27 @@ def test_a_client_that_does_not_read_fills_no_memory(server: Server) -> None:
             pass
         assert sent < 400_000_000
         assert server.predict(ROWS).status_code == 200
+
+
+def test_who_takes_no_answer_is_left(server: Server) -> None:
+    """Once nothing was taken for `arrive_within`: what waits for such a client is given up, whether
+    it goes on asking or has closed its side; others are served meanwhile."""
+    large = request(json.dumps({"rows": ROWS * 2000}).encode())  # its answer is larger still
+    with neighbour(server), ExitStack() as stack:
+        before = _sockets(server)
+        for number in range(3):
+            connection = stack.enter_context(Caller(server, room=4096))
+            connection.settimeout(0.3)
+            with suppress(TimeoutError, ConnectionError):
+                while True:  # until what the system takes between us is full
+                    connection.sendall(large)
+            if number:
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_WR)
+        deadline = time.monotonic() + PATIENCE
+        while _sockets(server) > before:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
 
 
 def test_a_wrong_key_is_refused_and_the_connection_stays(tmp_path: Path) -> None:
