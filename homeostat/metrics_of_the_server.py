@@ -148,7 +148,7 @@ SERVER: tuple[Metric, ...] = (
     ),
     # the server as a whole
     Metric("homeostat_connections", "gauge", "server", "Open connections", ()),
-    Metric("homeostat_in_flight_requests", "gauge", "server", "HTTP requests under way", ()),
+    Metric("homeostat_in_flight_requests", "gauge", "server", "Requests under way", ()),
     Metric("homeostat_workers", "gauge", "server", "Processes that share the port", ()),
     Metric("homeostat_workers_ready", "gauge", "server", "Of them, with all models loaded", ()),
     Metric(

@@ -28,8 +28,11 @@ def text_of(pairs: Iterable[tuple[object, object]]) -> dict[str, str]:
 class Raw(socket.socket):
     """A client that sends frames by hand."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, room: int | None = None) -> None:
+        """`room`: for so many bytes of answers that it has not read."""
         super().__init__()
+        if room is not None:
+            self.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
         self.settimeout(PATIENCE)
         self.connect(("127.0.0.1", port))
         self._file = self.makefile("rb")

@@ -40,6 +40,13 @@ class Echo:
         self._loop = loop
         self.let_go = asyncio.Event()
 
+    def admit(self, call: Call) -> int:
+        if call.authorization == "nobody":
+            raise Refused(16, "not you")
+        return LIMIT
+
+    def turned_away(self, call: Call, refused: Refused) -> None: ...
+
     def begin(self, call: Call, message: bytes) -> asyncio.Future[bytes]:
         answer: asyncio.Future[bytes] = self._loop.create_future()
         match call.path.rpartition(b"/")[2]:
@@ -75,7 +82,7 @@ class Running:
     async def _run(self) -> None:
         self.loop = asyncio.get_running_loop()
         self.calls, self._end = Echo(self.loop), asyncio.Event()
-        server = Http2Server(
+        server = self.server = Http2Server(
             self._listener, self.calls, address="", arrive_within=1.0, keep_alive=3600.0
         )
         await server.start()
@@ -199,6 +206,48 @@ def test_an_answer_waits_for_the_client_to_make_room(server: Running) -> None:
         assert found[5:] == b"x" * 95
         _, flags, _, _ = raw.next(frames.HEADERS)
         assert flags & frames.END_STREAM
+
+
+@pytest.mark.parametrize("window", [0, frames.MOST])
+def test_who_takes_no_answer_is_left(window: int) -> None:
+    """Whether it makes no room for answers, or does not read what was sent: its connection ends,
+    what waits for it is given up. Not so who takes a little now and then; others are served."""
+    server = Running()
+    with Raw(server.port, room=4096) as raw, Raw(server.port) as slow:
+        raw.begin({frames.INITIAL_WINDOW: window})
+        raw.sendall(frames.window_update(0, frames.MOST - frames.WINDOW))
+        slow.begin({frames.INITIAL_WINDOW: 0})
+        slow.call(1, b"slowly")
+        for stream in range(1, 21, 2):
+            raw.head(stream)
+            raw.sendall(frame(frames.DATA, 0, stream, struct.pack(">BI", 0, LIMIT)))
+            for _ in range(LIMIT // 10_000 - 1):
+                raw.sendall(frame(frames.DATA, 0, stream, bytes(10_000)))
+            raw.sendall(frame(frames.DATA, frames.END_STREAM, stream, bytes(10_000)))
+        deadline = time.monotonic() + PATIENCE
+        while server.server.connections() > 1:
+            assert time.monotonic() < deadline
+            slow.sendall(frames.window_update(1, 1))
+            assert is_well(server)
+            time.sleep(0.2)
+        assert server.server.in_flight() == 1
+        slow.sendall(frames.window_update(1, 100))
+        assert slow.status() == "0"
+    server.stop()
+    server.join()
+
+
+def test_who_may_not_ask_is_told_before_it_sends_anything(server: Running) -> None:
+    """Its message is not waited for, nor kept where it comes; the connection goes on."""
+    with Raw(server.port) as raw:
+        raw.begin()
+        raw.head(1, authorization="nobody")
+        assert raw.status() == "16"
+        raw.message(1, b"x" * 10_000)
+        assert server.server.in_flight() == 0
+        raw.call(3, b"again")
+        *_, stream, payload = raw.next(frames.DATA)
+        assert (stream, payload[5:]) == (3, b"again")
 
 
 def test_a_message_in_small_padded_pieces_is_whole(server: Running) -> None:

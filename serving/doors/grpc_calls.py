@@ -13,7 +13,7 @@ import msgspec
 from google.protobuf.message import DecodeError
 
 from homeostat.auth import Scope
-from homeostat.errors import HomeostatError, InputError
+from homeostat.errors import AuthError, HomeostatError, InputError
 from serving.doors.inference_pages import about_server, about_version, model_of
 from serving.doors.rest_door import named_version, refusal_of
 from serving.http2 import messages as codes
@@ -26,7 +26,7 @@ from serving.requests.body import too_large
 from serving.requests.later import Later, failed
 from serving.requests.limits import charged
 from serving.requests.parsing import Rows
-from serving.requests.problem import problem_of
+from serving.requests.problem import kind_of, problem_of
 from serving.versions.dispatch import dispatch
 from serving.versions.served_model import ServedModel
 from serving.versions.version import Version
@@ -45,24 +45,27 @@ CODES = {
     503: codes.UNAVAILABLE,
     504: codes.DEADLINE_EXCEEDED,
 }
+MOST_OF_OTHERS = 65_536  # bytes of a message that is no inference, for which no key may be needed
 Method = Callable[[Any, str | None], Coroutine[Any, Any, Any]]
 
 
 class InferenceCalls:
     """See http2.calls.Calls. `check` raises AuthError where reading needs a key, `ready`
-    NotReady."""
+    NotReady; `refused` is told what is refused before its model is known."""
 
     def __init__(
         self,
         models: Mapping[str, ServedModel],
         check: Callable[[str | None], None],
         ready: Callable[[], Awaitable[None]],
+        refused: Callable[[int, str], None],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.limit = max(int(model.settings.serving.max_body) for model in models.values())
         self._models = models
         self._check = check
         self._ready = ready
+        self._count = refused
         self._loop = loop
         self._running: set[asyncio.Task[bytes]] = set()
         self._others: dict[bytes, tuple[Method, Any]] = {
@@ -76,13 +79,33 @@ class InferenceCalls:
             }.items()
         }
 
+    def admit(self, call: Call) -> int:
+        """A key of any model will do, as long as nobody knows which model is meant."""
+        path = call.path
+        if path in self._others:
+            return min(self.limit, MOST_OF_OTHERS)
+        if path != INFER:
+            raise Refused(codes.UNIMPLEMENTED, f"there is no method {path[:100]!r} here")
+        failure: AuthError | None = None
+        for model in self._models.values():
+            try:
+                model.keys.allow(call.authorization, Scope.PREDICT)
+            except AuthError as error:
+                failure = error
+            else:
+                return self.limit
+        assert failure is not None
+        self._count(failure.status, problem_of(failure).kind)
+        raise failure
+
+    def turned_away(self, call: Call, refused: Refused) -> None:
+        if call.path == INFER:
+            self._count(refused.status, kind_of(refused.status))
+
     def begin(self, call: Call, message: bytes) -> Answer:
         path = call.path
         if path == INFER:
             return self._infer(call, message)
-        if path not in self._others:
-            said = f"there is no method {path[:100]!r} here"
-            return failed(Refused(codes.UNIMPLEMENTED, said))
         answer, kind = self._others[path]
         try:
             request = kind.FromString(message)
@@ -115,6 +138,8 @@ class InferenceCalls:
         except Exception as error:  # noqa: BLE001 - `refusal` tells it, and logs what is unexpected
             if model is not None:
                 _refused(model, error)
+            else:
+                self._count(refusal_of(error).status, problem_of(error).kind)
             return failed(error)
         answer.add_done_callback(_measured(model, started))
         return answer

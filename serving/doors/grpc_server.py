@@ -13,6 +13,7 @@ from serving.tracing.tracing import Tracing
 from serving.versions.served_model import ServedModel
 
 _PORT = "serving.grpc_port"
+Refused = Callable[[int, str], None]  # with HTTP's status, and the kind of problem
 KEEP_ALIVE = 3600.0  # seconds; clients of gRPC keep a channel open between calls
 
 
@@ -29,6 +30,12 @@ class GrpcServer(Protocol):
         """Take no new calls, and wait for the open ones."""
         ...
 
+    def connections(self) -> int: ...
+
+    def in_flight(self) -> int:
+        """Calls."""
+        ...
+
 
 def make_grpc_server(
     models: Mapping[str, ServedModel],
@@ -37,12 +44,13 @@ def make_grpc_server(
     *,
     check: Callable[[str | None], None],
     ready: Callable[[], Awaitable[None]],
+    refused: Refused,
     shared: bool = False,
     tls: ssl.SSLContext | None = None,
     tracing: Tracing | None = None,
 ) -> GrpcServer:
     """Bound, not started yet; port 0 takes any free one. `shared`: other processes listen on the
-    same port. Raises SettingsError."""
+    same port. `refused` is told what is refused before its model is known. Raises SettingsError."""
     try:
         from serving.doors.grpc_calls import INFER, InferenceCalls
         from serving.http2.server import Http2Server
@@ -51,7 +59,7 @@ def make_grpc_server(
         raise SettingsError(
             f"gRPC is not installed ({error}); pip install 'homeostat[grpc]'", key=_PORT
         ) from None
-    calls = InferenceCalls(models, check, ready, asyncio.get_running_loop())
+    calls = InferenceCalls(models, check, ready, refused, asyncio.get_running_loop())
     listener = listen(host, port, _PORT, shared=shared)
     arrive = max(model.settings.serving.arrive_within for model in models.values())
     shown = f"[{host}]" if ":" in host else host

@@ -19,6 +19,8 @@ class Call:
         "data",
         "ended",
         "headers",
+        "limit",
+        "moved",
         "out",
         "size",
         "window",
@@ -29,11 +31,13 @@ class Call:
         self.caller = caller  # its connection's name, which no other has
         self.began = began  # by the event loop's clock
         self.admitted = False  # who answers it knows that the caller may ask
+        self.limit = 0  # bytes its message may have, as who answers it says
         self.data: list[bytes] = []
         self.size = 0
         self.ended = False  # nothing more comes from the client
         self.window = window  # bytes we may still send
         self.out: memoryview | None = None  # of the answer, what waits for the window
+        self.moved = began  # when some of the answer was last sent, if it waits
 
     @property
     def path(self) -> bytes:
@@ -58,7 +62,16 @@ class Answer(Protocol):
 class Calls(Protocol):
     """What the calls mean."""
 
-    limit: int  # bytes of a message
+    limit: int  # bytes of the largest message
+
+    def admit(self, call: Call) -> int:
+        """How many bytes its message may have, before any of them is kept; raises HomeostatError,
+        counted."""
+        ...
+
+    def turned_away(self, call: Call, refused: Refused) -> None:
+        """The connection refuses a call by itself: to be counted."""
+        ...
 
     def begin(self, call: Call, message: bytes) -> Answer:
         """The answer's message, or an error, later; raises none itself."""

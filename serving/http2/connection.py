@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from homeostat.errors import HomeostatError
 from serving.http2 import frames, headers, messages
 from serving.http2.calls import Answer, Call, Calls
 from serving.http2.frames import BrokenConnection, frame
@@ -87,16 +88,24 @@ class Connection(asyncio.Protocol):
             self._close_if_done()
 
     def sweep(self, now: float, *, call: float, idle: float) -> None:
-        """End what has been coming in for longer than `call` seconds, and a connection that was
-        not used for longer than `idle`."""
+        """End what has been coming in for longer than `call` seconds, a connection whose client has
+        taken nothing of an answer for as long, and one that was not used for longer than `idle`."""
+        waiting = (each.moved for each in self._open.values() if each.out is not None)
+        if max(self._out.unsent_for(now), now - min(waiting, default=now)) > call:
+            self._out.abort()  # to close would wait for the client
+            return
         for stream, each in list(self._open.items()):
             if not each.ended and now - each.began > call:
-                self._refuse(stream, each, messages.too_slow(call))
+                self._turn_away(stream, each, messages.too_slow(call))
         if not self._open and now - self.heard > idle:
             self.leave()
 
     def end(self) -> None:
         self._out.close()
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._open)
 
     # What comes
     def _read_frames(self) -> None:
@@ -179,13 +188,28 @@ class Connection(asyncio.Protocol):
                     return  # trailers of a stream that was answered already
                 raise BrokenConnection(frames.PROTOCOL_ERROR, "a stream of no client")
             self._last = stream
-            if self._leaving or max(len(self._open), self._busy) >= MOST_CALLS:
-                self._out.write(frames.reset(stream, frames.REFUSED_STREAM))
+            call = Call(given, self._name, self._out.stream_window, self.heard)
+            if not self._is_admitted(stream, call, ended=bool(flags & frames.END_STREAM)):
                 return
-            window = self._out.stream_window
-            call = self._open[stream] = Call(given, self._name, window, self.heard)
         if flags & frames.END_STREAM:
             self._end_of(stream, call)
+
+    def _is_admitted(self, stream: int, call: Call, *, ended: bool) -> bool:
+        """Or refused, before anything of its message is kept."""
+        crowded = max(len(self._open), self._busy) >= MOST_CALLS
+        if self._leaving or crowded:
+            if crowded:
+                self._calls.turned_away(call, messages.too_many())
+            self._out.write(frames.reset(stream, frames.REFUSED_STREAM))
+            return False
+        try:
+            call.limit = self._calls.admit(call)
+        except HomeostatError as error:
+            call.ended = ended
+            self._out.refuse(stream, call, self._calls.refusal(error))
+            return False
+        self._open[stream] = call
+        return True
 
     def _take_data(self, stream: int, flags: int, payload: bytes) -> None:
         self._received += len(payload)
@@ -200,11 +224,11 @@ class Connection(asyncio.Protocol):
         data = frames.unpadded(flags & ~frames.PRIORITISED, payload)
         call.size += len(data)
         self._held += len(data)
-        if call.size > self._calls.limit + messages.PREFIX:
-            self._refuse(stream, call, messages.too_large(self._calls.limit))
+        if call.size > call.limit + messages.PREFIX:
+            self._turn_away(stream, call, messages.too_large(call.limit))
             return
         if self._held > MOST_HELD * self._calls.limit:
-            self._refuse(stream, call, messages.too_much())
+            self._turn_away(stream, call, messages.too_much())
             return
         call.data.append(data)
         if flags & frames.END_STREAM:
@@ -217,9 +241,9 @@ class Connection(asyncio.Protocol):
         self._idle_frames = 0
         self._held -= call.size
         try:
-            message = messages.unwrapped(b"".join(call.data), call.headers, self._calls.limit)
+            message = messages.unwrapped(b"".join(call.data), call.headers, call.limit)
         except Refused as error:
-            self._refuse(stream, call, error)
+            self._turn_away(stream, call, error)
             return
         call.data.clear()
         self._busy += 1
@@ -248,6 +272,10 @@ class Connection(asyncio.Protocol):
         for stream, call in list(self._open.items()):
             if call.out is not None and self._out.send(stream, call):
                 self._forget(stream)
+
+    def _turn_away(self, stream: int, call: Call, refused: Refused) -> None:
+        self._calls.turned_away(call, refused)
+        self._refuse(stream, call, refused)
 
     def _refuse(self, stream: int, call: Call, refused: Refused) -> None:
         self._out.refuse(stream, call, refused)

@@ -17,12 +17,14 @@ _BITS = {b"gzip": 31, b"deflate": 15}
 
 
 class Refused(HomeostatError):
-    """A call that is answered by a status alone, one of gRPC's."""
+    """A call that is answered by a status alone, one of gRPC's; `status`: HTTP's, of which there
+    are more."""
 
-    def __init__(self, code: int, message: str) -> None:
+    def __init__(self, code: int, message: str, status: int = 400) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
+        self.status = status
 
 
 def wrapped(message: bytes) -> bytes:
@@ -41,23 +43,29 @@ def unwrapped(data: bytes, headers: Mapping[bytes, bytes], limit: int) -> bytes:
 
 
 def too_large(limit: int) -> Refused:
-    return Refused(RESOURCE_EXHAUSTED, f"a message may have {limit} bytes (serving.max_body)")
+    return Refused(RESOURCE_EXHAUSTED, f"a message may have {limit} bytes (serving.max_body)", 413)
 
 
 def too_much() -> Refused:
-    return Refused(RESOURCE_EXHAUSTED, "too many messages of this connection are not whole yet")
+    message = "too many messages of this connection are not whole yet"
+    return Refused(RESOURCE_EXHAUSTED, message, 429)
+
+
+def too_many() -> Refused:
+    return Refused(RESOURCE_EXHAUSTED, "too many calls of this connection are open", 429)
 
 
 def too_slow(seconds: float) -> Refused:
     message = f"the message took over {seconds:g} s to arrive (serving.arrive_within)"
-    return Refused(DEADLINE_EXCEEDED, message)
+    return Refused(DEADLINE_EXCEEDED, message, 408)
 
 
 def _inflated(message: bytes, headers: Mapping[bytes, bytes], limit: int) -> bytes:
     encoding = headers.get(b"grpc-encoding", b"identity")
     bits = _BITS.get(encoding)
     if bits is None:
-        raise Refused(UNIMPLEMENTED, f"messages compressed by {encoding!r} are not read here")
+        said = f"messages compressed by {encoding!r} are not read here"
+        raise Refused(UNIMPLEMENTED, said, 415)
     try:
         inflate = zlib.decompressobj(bits)
         found = inflate.decompress(message, limit + 1)

@@ -12,6 +12,7 @@ from serving.http2 import frames, headers, messages
 from serving.http2.calls import Call
 from serving.http2.frames import BrokenConnection, frame
 from serving.http2.messages import Refused
+from serving.http2.unsent import Unsent
 
 _LAST = frames.END_STREAM | frames.END_HEADERS
 
@@ -24,6 +25,7 @@ class Outgoing:
         self._window = frames.WINDOW  # bytes we may still send
         self._largest = frames.LARGEST
         self._frames: list[bytes] = []
+        self._unsent = Unsent()
 
     def open(self, transport: asyncio.Transport) -> None:
         self._transport = transport
@@ -36,6 +38,17 @@ class Outgoing:
         if self._transport is not None:
             self._flush()
             self._transport.close()
+
+    def abort(self) -> None:
+        """Without what its client would not take."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def unsent_for(self, now: float) -> float:
+        """For how many seconds the client has taken nothing of what is out; asked now and then."""
+        if self._transport is None:
+            return 0.0
+        return self._unsent.stands_for(self._transport.get_write_buffer_size(), now)
 
     def pause_reading(self) -> None:
         if self._transport is not None:
@@ -53,7 +66,7 @@ class Outgoing:
     def answer(self, stream: int, call: Call, message: bytes) -> bool:
         """See `send`."""
         self.write(frame(frames.HEADERS, frames.END_HEADERS, stream, headers.BEGIN))
-        call.out = memoryview(messages.wrapped(message))
+        call.out, call.moved = memoryview(messages.wrapped(message)), self._loop.time()
         return self.send(stream, call)
 
     def send(self, stream: int, call: Call) -> bool:
@@ -68,6 +81,7 @@ class Outgoing:
             call.window -= size
             self._window -= size
             out = out[size:]
+            call.moved = self._loop.time()
         self.write(frame(frames.HEADERS, _LAST, stream, headers.DONE))
         return True
 

@@ -63,6 +63,13 @@ class Http2Server:
         for connection in list(self._connections):
             connection.end()
 
+    def connections(self) -> int:
+        return len(self._connections)
+
+    def in_flight(self) -> int:
+        """Calls, from their headers to the last byte of their answer."""
+        return sum(each.in_flight for each in self._connections)
+
     def _name(self) -> str:
         return f"connection {next(self._numbers)}"
 

@@ -110,6 +110,7 @@ def make_grpc(
     ready: Callable[[], Awaitable[None]],
     tls: ssl.SSLContext | None,
     tracing: Tracing | None,
+    refused: Callable[[int, str], None],
     *,
     shared: bool,
 ) -> GrpcServer | None:
@@ -126,6 +127,7 @@ def make_grpc(
         serving.grpc_port,
         check=check,
         ready=ready,
+        refused=refused,
         shared=shared,
         tls=tls,
         tracing=tracing,

@@ -25,6 +25,7 @@ from homeostat.key_watch import KeyWatch
 from homeostat.metrics import Instruments
 from homeostat.settings import Settings
 from serving.counting.machine import Machine
+from serving.counting.nameless import nameless
 from serving.doors.peers import Alone, Peers, Worker, check_ready
 from serving.http.acceptor import Acceptor
 from serving.http.http_server import Certificate, Server, sweep, uvicorn_config
@@ -170,15 +171,22 @@ class _Process:
         )
         ready = partial(check_ready, self.models, peers, lambda: self.server.should_exit)
         tls, shared = self.grpc_certificate.context, place is not None
-        self.beside = make_grpc(self.models, self.serving, ready, tls, self.tracing, shared=shared)
+        refused = nameless(self.models, self.instruments)
+        self.beside = make_grpc(
+            self.models, self.serving, ready, tls, self.tracing, refused, shared=shared
+        )
         config = uvicorn_config(front, front.doors, drain)
         self.server = Server(config, self.certificate, self.beside, self.acceptor, drain)
 
     def _refresh(self) -> None:
         """What is only counted when somebody looks."""
         gauge, connections = self.instruments.gauge, self.server.connections()
-        gauge("homeostat_connections").set(len(connections))
         busy = sum(connection.busy for connection in connections)
+        count = len(connections)
+        if self.beside is not None:
+            count += self.beside.connections()
+            busy += self.beside.in_flight()
+        gauge("homeostat_connections").set(count)
         gauge("homeostat_in_flight_requests").set(busy)
         if self.line is None:
             gauge("homeostat_workers").set(1)

@@ -102,9 +102,9 @@ def problem_of(error: BaseException) -> Problem:
         case InputError():
             status, kind, row, field = 422, "invalid-input", error.row, error.field
         case Refused():
-            status, kind, retry_after = error.status, _kind(error.status), error.retry_after
+            status, kind, retry_after = error.status, kind_of(error.status), error.retry_after
         case AuthError():
-            status, kind = error.status, _kind(error.status)
+            status, kind = error.status, kind_of(error.status)
         case NotReady():
             status, kind, retry_after = 503, "not-ready", RETRY_AFTER
         case JournalFull():
@@ -130,5 +130,5 @@ def _clean(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def _kind(status: int) -> str:
+def kind_of(status: int) -> str:
     return HTTPStatus(status).phrase.lower().replace(" ", "-")
