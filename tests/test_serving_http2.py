@@ -217,7 +217,7 @@ def test_who_takes_no_answer_is_left(window: int) -> None:
         raw.begin({frames.INITIAL_WINDOW: window})
         raw.sendall(frames.window_update(0, frames.MOST - frames.WINDOW))
         slow.begin({frames.INITIAL_WINDOW: 0})
-        slow.call(1, b"slowly")
+        slow.call(1, b"slowly" * 1000)
         for stream in range(1, 21, 2):
             raw.head(stream)
             raw.sendall(frame(frames.DATA, 0, stream, struct.pack(">BI", 0, LIMIT)))
@@ -231,7 +231,7 @@ def test_who_takes_no_answer_is_left(window: int) -> None:
             assert is_well(server)
             time.sleep(0.2)
         assert server.server.in_flight() == 1
-        slow.sendall(frames.window_update(1, 100))
+        slow.sendall(frames.window_update(1, 10_000))
         assert slow.status() == "0"
     server.stop()
     server.join()
