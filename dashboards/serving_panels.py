@@ -123,7 +123,7 @@ def processes() -> list[Any]:
         ),
         chart(
             "Connections",
-            "Open ones, and HTTP requests under way.",
+            "Open ones, and requests under way.",
             "none",
             Query("sum(homeostat_connections)", "connections"),
             Query("sum(homeostat_in_flight_requests)", "in flight"),
