@@ -79,6 +79,7 @@ class Feature:
     name: str
     kind: FeatureKind = FeatureKind.NUMBER
     integer: bool = False  # the signature asked for a whole number
+    dtype: str = ""  # of a column, where that does not say it all: "int32", "bool"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,5 +52,7 @@ def _features(one: ModelSpec, other: ModelSpec) -> str:
 
 def _kind(feature: Feature) -> str:
     if feature.kind is FeatureKind.CATEGORY:
-        return "a category"
-    return "a whole number" if feature.integer else "a number"
+        kind = "a category"
+    else:
+        kind = "a whole number" if feature.integer else "a number"
+    return f"{kind} ({feature.dtype})" if feature.dtype else kind

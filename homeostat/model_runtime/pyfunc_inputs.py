@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homeostat.errors import ModelError
+from homeostat.feature_values import BOOLEANS
 from homeostat.model_runtime import wire
 
 _NUMBERS = {"integer": "int32", "long": "int64", "float": "float32", "double": "float64"}
-_TRUE = (True, "true", "True", "1")
 
 
 class Inputs:
@@ -56,7 +56,11 @@ class Inputs:
 
 def _typed(values: Sequence[Any] | NDArray[Any], kind: str, name: str) -> Any:
     if kind == "boolean":
-        return np.array([value in _TRUE for value in values])
+        texts = [BOOLEANS.get(value) for value in values]
+        if None in texts:
+            wrong = values[texts.index(None)]
+            raise ModelError(f'the column "{name}" takes true or false, and not {wrong!r:.60}')
+        return np.array([text == "true" for text in texts], bool)
     if kind == "string":
         return np.array([None if v is None else str(v) for v in values], dtype=object)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,18 @@ from mlflow.types import ColSpec, DataType, TensorSpec
 
 from homeostat.columns import RESERVED
 from homeostat.errors import ModelError
+from homeostat.feature_values import BOOLEAN
 from homeostat.labels import canonical
 from homeostat.records import Feature, FeatureKind, ModelSpec, Task
 from homeostat.registry.image_step import image_step
 
 _KINDS = {
-    DataType.integer: Feature(name="", integer=True),
+    DataType.integer: Feature(name="", integer=True, dtype="int32"),
     DataType.long: Feature(name="", integer=True),
     DataType.float: Feature(name=""),
     DataType.double: Feature(name=""),
     DataType.string: Feature(name="", kind=FeatureKind.CATEGORY),
-    DataType.boolean: Feature(name="", kind=FeatureKind.CATEGORY),
+    DataType.boolean: Feature(name="", kind=FeatureKind.CATEGORY, dtype=BOOLEAN),
 }
 
 
@@ -107,7 +109,7 @@ def _column(column: ColSpec, where: str) -> Feature:
         )
     if column.name in RESERVED:
         raise ModelError(f'{where}: the platform keeps the column name "{column.name}" for itself')
-    return Feature(name=str(column.name), kind=kind.kind, integer=kind.integer)
+    return replace(kind, name=str(column.name))
 
 
 def _classes(metadata: dict[str, Any], where: str) -> tuple[str, ...]:

@@ -12,9 +12,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from homeostat.errors import InputError
-from homeostat.records import Feature
+from homeostat.feature_values import BOOLEANS, Range
 
-_WHOLE = 2.0**63
 _SHOWN = 40
 
 Flags = NDArray[np.bool_]
@@ -59,15 +58,29 @@ def is_text(type_: Any) -> bool:
     return bool(t.is_string(type_) or t.is_large_string(type_) or t.is_string_view(type_))
 
 
-def number_column(given: Any, feature: Feature, limit: float) -> Column:
+def number_column(given: Any, taken: Range | None, limit: float) -> Column:
+    """`taken`: of whole numbers; None where any will do."""
     column = _plain(given)
     values = _floats(column)
     with np.errstate(invalid="ignore"):
         ok = np.isfinite(values) & (np.abs(values) <= limit)
-        if feature.integer:
-            ok &= (np.floor(values) == values) & (np.abs(values) < _WHOLE)
-    wanted = "a whole number" if feature.integer else "a finite number"
+        if taken is not None:
+            ok &= within(values, taken)
+    wanted = "a finite number" if taken is None else f"a whole number from {taken}"
     return Column(values, ok, column, wanted)
+
+
+def within(values: NDArray[Any], taken: Range) -> Flags:
+    found: Flags = (np.floor(values) == values) & (values >= taken.low) & (values < taken.end)
+    return found
+
+
+def boolean_column(given: Any) -> Column:
+    """As the texts that the log has of a boolean."""
+    column = category_column(given)
+    texts = [BOOLEANS.get(value) for value in column.values]
+    ok = np.array([text is not None for text in texts], bool)
+    return Column(texts, ok, column.given, "true or false")
 
 
 def category_column(given: Any) -> Column:

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from homeostat.errors import InputError
+from homeostat.feature_values import Range, is_boolean, ranges_of
 from homeostat.model_runtime.contract import Batch
-from homeostat.records import FeatureKind, ModelSpec
+from homeostat.records import Feature, FeatureKind, ModelSpec
 from homeostat.scoring import columns
 from homeostat.scoring.parts import BadRow, Block
 from homeostat.settings_reader import nearest
@@ -38,16 +39,15 @@ class Signature:
         small = spec.tensor_shape is not None and spec.tensor_dtype in ("float16", "float32")
         self._dtype = np.float32 if small else np.float64
         self._limit = float(np.finfo(self._dtype).max)
-        whole = spec.tensor_shape is not None and spec.tensor_dtype.startswith(("int", "uint"))
-        self._whole = whole
+        self._ranges = ranges_of(spec)
         self.numeric = all(feature.kind is FeatureKind.NUMBER for feature in spec.features)
 
     def rows(self, block: Block) -> Taken:
         if self._tensor:
             return self._tensors(block)
         found = [
-            (feature.name, self._column(block.batch.column(feature.name), feature))
-            for feature in self._spec.features
+            (feature.name, self._column(block.batch.column(feature.name), feature, taken))
+            for feature, taken in zip(self._spec.features, self._ranges, strict=True)
         ]
         ok = np.ones(len(block.batch), bool)
         for _, column in found:
@@ -61,10 +61,12 @@ class Signature:
         batch = self._batch([column for _, column in found], places, whole=len(places) == len(ok))
         return Taken(places=places, batch=batch, bad=tuple(bad))
 
-    def _column(self, given: Any, feature: Any) -> columns.Column:
+    def _column(self, given: Any, feature: Feature, taken: Range | None) -> columns.Column:
+        if is_boolean(feature):
+            return columns.boolean_column(given)
         if feature.kind is FeatureKind.CATEGORY:
             return columns.category_column(given)
-        return columns.number_column(given, feature, self._limit)
+        return columns.number_column(given, taken, self._limit)
 
     def _batch(self, found: Sequence[columns.Column], places: Any, *, whole: bool) -> Batch:
         if self.numeric:
@@ -89,9 +91,10 @@ class Signature:
             matrix, ok, wanted = columns.tensor_rows(given, shape, self._limit, self._dtype)
         except InputError as error:
             raise InputError(f'the column "{self._tensor}": {error}') from error
-        if self._whole:
-            wanted = wanted.replace("finite", "whole")
-            ok &= (np.floor(matrix) == matrix).all(axis=1)
+        taken = next(iter(self._ranges), None)
+        if taken is not None:
+            wanted = f"{wanted.replace('finite', 'whole')} from {taken}"
+            ok &= columns.within(matrix, taken).all(axis=1)
         places = np.flatnonzero(ok)
         problem = f'"{self._tensor}" must be {wanted}'
         bad = tuple(

@@ -11,7 +11,7 @@ from homeostat.errors import InputError
 from serving.open_inference.answers import FALLBACK, AnswerWriter, Said
 from serving.open_inference.datatypes import BYTES, text_of
 from serving.open_inference.open_inference_pb2 import ModelInferRequest, ModelInferResponse
-from serving.open_inference.raw import number_type, raw_values
+from serving.open_inference.raw import listed_values, number_type, raw_values
 from serving.open_inference.reader import InferReader
 from serving.open_inference.tensors import Tensor, Values, size_of
 from serving.requests.forms import Piece
@@ -85,6 +85,11 @@ def read_rows(request: Any, reader: InferReader) -> Rows:
     return rows
 
 
+def takes_long(request: Any) -> bool:
+    """Numbers as bytes are used as they lie, however many; all else is read value by value."""
+    return not request.raw_input_contents or any(each.datatype == BYTES for each in request.inputs)
+
+
 def parse(body: bytes) -> Any:
     """Raises google.protobuf.message.DecodeError."""
     return ModelInferRequest.FromString(body)
@@ -103,10 +108,7 @@ def _contents(each: Any, size: int) -> Values:
         )
     if dtype is None:
         return [text_of(value, name, row) for row, value in enumerate(found)]
-    try:
-        return np.array(found, dtype)
-    except OverflowError:
-        raise InputError(f"{shown(name)} holds a value that is no {datatype}", field=name) from None
+    return listed_values(name, dtype, datatype, found, each.shape)
 
 
 def _listed(said: Said) -> Any:

@@ -11,11 +11,10 @@ from itertools import chain
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from homeostat.errors import InputError
 from serving.open_inference.datatypes import BYTES
-from serving.open_inference.raw import number_type, raw_values
+from serving.open_inference.raw import listed_values, number_type, raw_values
 from serving.open_inference.tensors import Tensor, Values, size_of
 from serving.requests.problem import Refused
 from serving.requests.rows import shown
@@ -84,6 +83,15 @@ def read_head(body: bytes, length: int | None) -> tuple[Head, list[Tensor]]:
     return head, tensors
 
 
+def takes_long(body: bytes, length: int | None) -> bool:
+    """Of a large body. Numbers as bytes are used as they lie, however many; all else is read value
+    by value."""
+    if length is None or length > SHORT:
+        return True
+    head = body[:length]
+    return BYTES.encode() in head or b"\\" in head  # which may stand for any letter
+
+
 def _decoded(text: bytes) -> Head:
     try:
         return _decode(text)
@@ -128,12 +136,7 @@ def _from_json(each: Input, size: int) -> Values:
         )
     if dtype is None:
         return list(values)
-    try:
-        return np.array(values, dtype)
-    except OverflowError:
-        raise InputError(
-            f"{shown(each.name)} holds a value that is no {each.datatype}", field=each.name
-        ) from None
+    return listed_values(each.name, dtype, each.datatype, values, each.shape)
 
 
 def _from_nested(each: Input, expected: Any) -> list[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from homeostat.feature_values import is_boolean
 from homeostat.records import Feature, FeatureKind, ModelSpec, Task
 from serving.open_inference.datatypes import BYTES, name_of
 
@@ -45,6 +46,8 @@ def optional_inputs_of(spec: ModelSpec) -> list[str]:
 
 
 def _datatype(feature: Feature) -> str:
+    if is_boolean(feature):
+        return "BOOL"
     if feature.kind is FeatureKind.CATEGORY:
         return BYTES
     return "INT64" if feature.integer else "FP64"

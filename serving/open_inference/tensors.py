@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homeostat.errors import InputError
+from homeostat.feature_values import BOOLEANS, Range, is_boolean
 from homeostat.records import ModelSpec
 from serving.open_inference.datatypes import BYTES, NUMBERS
 from serving.open_inference.signature import (
@@ -22,7 +23,7 @@ from serving.open_inference.signature import (
 )
 from serving.requests.finite import is_finite
 from serving.requests.parsing import Rows, check_ids, check_keys
-from serving.requests.rows import WHOLE_LIMIT, RowCheck, shown
+from serving.requests.rows import RowCheck, shown
 
 MAX_DIMENSIONS = 32
 
@@ -45,6 +46,9 @@ class TensorReader:
         self._check = RowCheck(spec)
         self._inputs = {each.name: each for each in inputs_of(spec)}
         self._optional = optional_inputs_of(spec)
+        self._tensor_range = next(iter(self._check.ranges), None)
+        self._ranges = dict(zip(spec.names, self._check.ranges, strict=True))
+        self._booleans = frozenset(each.name for each in spec.features if is_boolean(each))
         self._tensor_shape = spec.tensor_shape
         self._width = len(spec.features)
 
@@ -97,7 +101,7 @@ class TensorReader:
             )
         count = _counted(tensor)
         matrix = matrix.reshape(count, self._width)
-        _check_values(matrix, TENSOR, whole=any(self._check.integer[:1]))
+        _check_values(matrix, TENSOR, self._tensor_range)
         return Rows(count, None, matrix)
 
     def _from_columns(self, given: Mapping[str, Tensor]) -> Rows:
@@ -109,21 +113,36 @@ class TensorReader:
                 raise InputError(
                     f'"{name}" is of the shape {_list(tensor.shape)}, not [{count}]', field=name
                 )
+            if name in self._booleans:
+                columns[name] = self._truths(tensor, described, count)
+                continue
             if described.datatype == BYTES:
                 columns[name] = self._texts(tensor, count)
                 continue
             values = _numbers(tensor, described, NUMBERS[described.datatype])
-            whole = self._check.numeric and described.datatype == "INT64"
-            _check_values(values.reshape(count, 1), name, whole=whole)
+            if self._check.numeric:
+                values = values.astype(self._check.dtype)
+            _check_values(values.reshape(count, 1), name, self._ranges[name])
             columns[name] = values
         if self._check.numeric:
-            matrix = np.column_stack([each.astype(self._check.dtype) for each in columns.values()])
-            return Rows(count, None, matrix)
+            return Rows(count, None, np.column_stack(list(columns.values())))
         listed = {
             name: values if isinstance(values, list) else values.tolist()
             for name, values in columns.items()
         }
         return Rows(count, None, None, listed)
+
+    def _truths(self, tensor: Tensor, described: Described, count: int) -> list[str]:
+        """As booleans, or in words."""
+        if tensor.datatype != BYTES:
+            return ["true" if value else "false" for value in _numbers(tensor, described, np.bool_)]
+        texts = []
+        for row, value in enumerate(self._texts(tensor, count)):
+            if value not in BOOLEANS:
+                message = f'row {row}: "{tensor.name}" must be true or false, not {shown(value)}'
+                raise InputError(message, row=row, field=tensor.name)
+            texts.append(BOOLEANS[value])
+        return texts
 
     def _texts(self, tensor: Tensor, count: int) -> list[str]:
         if not isinstance(tensor.values, list):
@@ -152,14 +171,23 @@ def _numbers(tensor: Tensor, described: Described, wanted: Any) -> NDArray[Any]:
     return values if values.dtype == wanted else values.astype(wanted)
 
 
-def _check_values(matrix: NDArray[Any], name: str, *, whole: bool) -> None:
-    """`whole`: whole numbers that go on as doubles."""
+def _check_values(matrix: NDArray[Any], name: str, taken: Range | None) -> None:
+    """`taken`: the range of whole numbers, which may be doubles by now."""
     if not is_finite(matrix):
         row = int(np.isfinite(matrix).all(axis=1).argmin())
         message = f'row {row}: "{name}" holds a value that is no finite number'
         raise InputError(message, row=row, field=name)
-    if whole and (np.abs(matrix.astype(np.float64, copy=False)) >= WHOLE_LIMIT).any():
-        raise InputError(f'"{name}" holds a whole number of more than 63 bits', field=name)
+    if taken is None:
+        return
+    wrong = (matrix < taken.low) | (matrix >= taken.end)
+    if wrong.any():
+        row, place = (int(each) for each in np.argwhere(wrong)[0])
+        raise InputError(
+            f'row {row}: "{name}" must be a whole number from {taken}, not '
+            f"{int(matrix[row, place])}",
+            row=row,
+            field=name,
+        )
 
 
 def size_of(name: str, shape: Sequence[int]) -> int:

@@ -7,6 +7,7 @@ again slowly, to find out what is wrong with it, or to take what is merely unusu
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homeostat.errors import InputError
+from homeostat.feature_values import BOOLEANS
 from homeostat.records import ModelSpec
 from serving.requests.finite import is_finite
 from serving.requests.forms import Form
-from serving.requests.problem import Refused
-from serving.requests.rows import WHOLE_LIMIT, RowCheck, shown
+from serving.requests.problem import Refused, TooLarge
+from serving.requests.rows import RowCheck, shown
 
 MAX_ID = MAX_KEY = 128
 MAX_OBJECT_FIELDS = 512  # beyond, a decoder of our own for objects costs more than it saves
@@ -46,11 +48,19 @@ class _Unfit(Exception):
 class RowReader:
     """Reads the requests for one version."""
 
-    def __init__(self, spec: ModelSpec) -> None:
+    def __init__(self, spec: ModelSpec, most_rows: float = math.inf) -> None:
+        """More than `most_rows` are not looked at one by one."""
+        self._most_rows = most_rows
         self._check = RowCheck(spec)
         self._names = spec.names
         self._shape = spec.tensor_shape
-        self._integers = [i for i, whole in enumerate(self._check.integer) if whole]
+        self._whole = [(i, each) for i, each in enumerate(self._check.ranges) if each is not None]
+        self._integers = [i for i, _ in self._whole]
+        self._low = np.array([taken.low for _, taken in self._whole], np.float64)
+        self._end = np.array([taken.end for _, taken in self._whole], np.float64)
+        self._booleans = [
+            name for name, is_ in zip(spec.names, self._check.boolean, strict=True) if is_
+        ]
         self._ways = self._make_ways()
 
     def read(self, body: bytes) -> Rows:
@@ -72,7 +82,11 @@ class RowReader:
 
     def _make_ways(self) -> list[tuple[Callable[[bytes], Any], Callable[[Any], Rows]]]:
         numeric = self._check.numeric
-        types = [float if number else str for number in self._check.number]
+        # a boolean may be a number too: 0 or 1
+        types = [
+            float if number else bool | float | str if boolean else str
+            for number, boolean in zip(self._check.number, self._check.boolean, strict=True)
+        ]
         ways: list[tuple[Callable[[bytes], Any], Callable[[Any], Rows]]] = []
         if numeric:
             ways.append((_decoder(list[float]), self._from_lists))
@@ -115,7 +129,7 @@ class RowReader:
             raise _Unfit
         if self._integers:
             part = matrix[:, self._integers]
-            if (part != np.rint(part)).any() or (np.abs(part) >= WHOLE_LIMIT).any():
+            if (part != np.rint(part)).any() or not self._within(part):
                 raise _Unfit
         return Rows(count, None, matrix)
 
@@ -123,16 +137,29 @@ class RowReader:
         columns: dict[str, Sequence[Any]] = dict(
             zip(self._names, zip(*rows, strict=True), strict=True)
         )
-        for i in self._integers:
+        for i, (low, end) in self._whole:
             values = columns[self._names[i]]
-            if not all(value.is_integer() and abs(value) < WHOLE_LIMIT for value in values):
+            if not all(value.is_integer() and low <= value < end for value in values):
                 raise _Unfit
             columns[self._names[i]] = [int(value) for value in values]
+        for name in self._booleans:
+            texts = [BOOLEANS.get(value) for value in columns[name]]
+            if None in texts:
+                raise _Unfit
+            columns[name] = texts
         return Rows(len(rows), None, None, columns)
+
+    def _within(self, part: Matrix) -> bool:
+        return not ((part < self._low).any() or (part >= self._end).any())
 
     def _read_slowly(self, body: bytes) -> Rows:
         document, malformed = parse(body)
         rows, ids, keys = _members(document)
+        if len(rows) > self._most_rows:
+            raise TooLarge(
+                f"{len(rows)} rows in one request; at most {self._most_rows} "
+                "(serving.max_queued_rows)"
+            )
         checked = [self._check.row(index, row) for index, row in enumerate(rows)]
         if ids is not None:
             check_ids(ids, len(rows))

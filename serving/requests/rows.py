@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from homeostat.errors import InputError
+from homeostat.feature_values import BOOLEANS, is_boolean, ranges_of
 from homeostat.records import Feature, FeatureKind, ModelSpec
 
-WHOLE_LIMIT = 2.0**63  # a whole number is stored in 64 bits
 MAX_DIGITS_BITS = 4096  # longer whole numbers take long to write out
 SHOWN = 40  # characters of a wrong value that an error repeats
 
@@ -21,10 +21,10 @@ class RowCheck:
 
     def __init__(self, spec: ModelSpec) -> None:
         tensor = spec.tensor_shape is not None
-        whole = tensor and spec.tensor_dtype.startswith(("int", "uint"))
         self.features = spec.features
         self.number = [feature.kind is FeatureKind.NUMBER for feature in spec.features]
-        self.integer = [feature.integer or whole for feature in spec.features]
+        self.boolean = [is_boolean(feature) for feature in spec.features]
+        self.ranges = ranges_of(spec)  # of whole numbers
         self.numeric = all(self.number)
         # whole numbers and doubles keep their digits; float32 is what most networks take
         small = tensor and spec.tensor_dtype in ("float16", "bfloat16", "float32")
@@ -82,17 +82,21 @@ class RowCheck:
         return [value for inner in part for value in self._flat(index, inner, shape[1:])]
 
     def _value(self, index: int, place: int, feature: Feature, value: Any) -> Any:
-        def wrong(expected: str) -> InputError:
-            return InputError(
-                f'row {index}: "{feature.name}" must be {expected}, not {shown(value)}',
-                row=index,
-                field=feature.name,
-            )
+        if self.number[place]:
+            return self._number(index, place, feature, value)
+        if self.boolean[place]:
+            text = BOOLEANS.get(value) if isinstance(value, bool | int | float | str) else None
+            if text is None:
+                raise _wrong(index, feature, value, "true or false")
+            return text
+        if not isinstance(value, str):
+            raise _wrong(index, feature, value, "a string")
+        return value
 
-        if not self.number[place]:
-            if not isinstance(value, str):
-                raise wrong("a string")
-            return value
+    def _number(self, index: int, place: int, feature: Feature, value: Any) -> int | float:
+        def wrong(expected: str) -> InputError:
+            return _wrong(index, feature, value, expected)
+
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise wrong("a number")
         try:
@@ -101,11 +105,20 @@ class RowCheck:
             raise wrong(f"a number up to {self._limit:.4g}") from None
         if not math.isfinite(number) or abs(number) > self._limit:
             raise wrong(f"a finite number up to {self._limit:.4g}")
-        if self.integer[place]:
-            if not number.is_integer() or abs(number) >= WHOLE_LIMIT:
-                raise wrong("a whole number of 64 bits")
+        taken = self.ranges[place]
+        if taken is not None:
+            if not number.is_integer() or not taken.low <= number < taken.end:
+                raise wrong(f"a whole number from {taken}")
             return int(number)
         return number
+
+
+def _wrong(index: int, feature: Feature, value: Any, expected: str) -> InputError:
+    return InputError(
+        f'row {index}: "{feature.name}" must be {expected}, not {shown(value)}',
+        row=index,
+        field=feature.name,
+    )
 
 
 def shown(value: Any) -> str:
