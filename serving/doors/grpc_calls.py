@@ -15,12 +15,13 @@ from google.protobuf.message import DecodeError
 from homeostat.auth import Scope
 from homeostat.errors import AuthError, HomeostatError, InputError
 from serving.doors.inference_pages import about_server, about_version, model_of
-from serving.doors.rest_door import named_version, refusal_of
+from serving.doors.rest_door import refusal_of
 from serving.http2 import messages as codes
 from serving.http2.calls import Answer, Call
 from serving.http2.messages import Refused
 from serving.open_inference import open_inference_pb2 as messages
-from serving.open_inference.grpc_messages import parse, read_rows
+from serving.open_inference.grpc_messages import parse, read_rows, takes_long
+from serving.requests.aside import LARGE
 from serving.requests.asked import Asked, seconds_of_grpc
 from serving.requests.body import too_large
 from serving.requests.later import Later, failed
@@ -28,6 +29,7 @@ from serving.requests.limits import charged
 from serving.requests.parsing import Rows
 from serving.requests.problem import kind_of, problem_of
 from serving.versions.dispatch import dispatch
+from serving.versions.reading import named_version, read_aside
 from serving.versions.served_model import ServedModel
 from serving.versions.version import Version
 
@@ -134,7 +136,7 @@ class InferenceCalls:
             if len(message) > int(model.settings.serving.max_body):
                 raise too_large(int(model.settings.serving.max_body))
             started = perf_counter()
-            answer = _submitted(model, request, asked)
+            answer = _submitted(model, request, asked, len(message))
         except Exception as error:  # noqa: BLE001 - `refusal` tells it, and logs what is unexpected
             if model is not None:
                 _refused(model, error)
@@ -189,10 +191,12 @@ def _asked_of(call: Call, model: ServedModel) -> Asked:
     return Asked(key, call.began + seconds, charge, call.caller)
 
 
-def _submitted(model: ServedModel, request: Any, asked: Asked) -> Later[Any]:
+def _submitted(model: ServedModel, request: Any, asked: Asked, size: int) -> Later[Any]:
     def read(version: Version) -> Rows:
         return read_rows(request, version.v2)
 
+    if size > LARGE and takes_long(request):
+        return read_aside(model, read, asked, size, request.model_version or None)
     plain = model.plain
     if plain is not None and asked.charge is None and not request.model_version:
         return plain.batcher.submit(read(plain), asked)

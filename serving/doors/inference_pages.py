@@ -10,7 +10,6 @@ from fastapi import FastAPI, Request
 
 import homeostat
 from homeostat.records import ModelSpec
-from serving.doors.rest_door import named_version
 from serving.open_inference.signature import (
     Described,
     inputs_of,
@@ -20,6 +19,7 @@ from serving.open_inference.signature import (
 from serving.pages import descriptions
 from serving.pages.fast_paths import fast_paths
 from serving.requests.problem import Refused
+from serving.versions.reading import named_version
 from serving.versions.served_model import ServedModel, Version
 
 PREFIX = "/v2/"

@@ -10,6 +10,7 @@ import msgspec
 
 from homeostat.errors import InputError
 from homeostat.records import ModelSpec
+from serving.requests.aside import LARGE
 from serving.requests.asked import Asked, asked_of
 from serving.requests.door import Headers, Refusal
 from serving.requests.forms import Piece, Written
@@ -19,6 +20,7 @@ from serving.requests.limits import charged
 from serving.requests.parsing import Rows
 from serving.requests.problem import Refused, problem_of
 from serving.versions.dispatch import dispatch
+from serving.versions.reading import read_aside
 from serving.versions.served_model import ServedModel, Version
 
 MAX_DIGITS = 19
@@ -64,6 +66,8 @@ class InvocationsDoor:
             rows.form = written
             return rows
 
+        if len(body) > LARGE:
+            return read_aside(self._model, read, asked, len(body))
         version, charge = self._model.plain, asked.charge if asked is not None else None
         if version is None or charge is not None:
             return dispatch(self._model, charged(read, charge), asked)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from time import perf_counter
 
-from homeostat.errors import NotReady
-from homeostat.model_runtime.likeness import alike
+from serving.requests.aside import LARGE
 from serving.requests.asked import Asked, asked_of
 from serving.requests.door import Headers, Refusal
 from serving.requests.forms import Written
@@ -15,6 +14,7 @@ from serving.requests.limits import charged
 from serving.requests.parsing import Rows
 from serving.requests.problem import problem_of
 from serving.versions.dispatch import dispatch
+from serving.versions.reading import after_reading, named_version, read_aside
 from serving.versions.served_model import ServedModel
 from serving.versions.version import Version
 
@@ -36,6 +36,14 @@ class PredictDoor:
     def answer(self, body: bytes, told: Asked | None) -> Later[Written]:
         if body[:1] != b"{" and is_image(body):
             return self._answer_image(body, told)
+        if len(body) > LARGE:
+            return read_aside(
+                self._model,
+                lambda serving: serving.reader.read(body),
+                told,
+                len(body),
+                self._version,
+            )
         version, charge = self._model.plain, told.charge if told is not None else None
         if version is None or self._version is not None or charge is not None:
 
@@ -46,19 +54,9 @@ class PredictDoor:
         return version.batcher.submit(version.reader.read(body), told)
 
     def _answer_image(self, body: bytes, told: Asked | None) -> Later[Written]:
-        model, name = self._model, self._version
-        version = model.ready() if name is None else model.named(name)[0]
-
-        def submit(rows: Rows) -> Later[Written]:
-            def read(serving: Version) -> Rows:
-                if not alike(version.model.spec, serving.model.spec):
-                    raise NotReady("another version serves by now, with another input; try again")
-                return rows
-
-            charge = told.charge if told is not None else None
-            return dispatch(model, charged(read, charge), told, name)
-
-        return version.images.later(body, submit)
+        version = named_version(self._model, self._version)
+        then = after_reading(self._model, version, told, self._version)
+        return version.images.later(body, then)
 
     def answered(self, started: float) -> None:
         self._measuring.answered(perf_counter() - started)

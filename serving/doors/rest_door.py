@@ -8,6 +8,8 @@ from time import perf_counter
 import msgspec
 
 from homeostat.errors import InputError
+from serving.open_inference.rest_request import takes_long
+from serving.requests.aside import LARGE
 from serving.requests.asked import Asked, asked_of
 from serving.requests.door import Headers, Refusal
 from serving.requests.forms import Written
@@ -16,6 +18,7 @@ from serving.requests.limits import charged
 from serving.requests.parsing import Rows
 from serving.requests.problem import Problem, Refused, problem_of
 from serving.versions.dispatch import dispatch
+from serving.versions.reading import read_aside
 from serving.versions.served_model import ServedModel, Version
 
 _MAX_DIGITS = 18
@@ -45,6 +48,14 @@ class InferDoor:
 
     def answer(self, body: bytes, told: tuple[int | None, Asked | None]) -> Later[Written]:
         length, asked = told
+        if len(body) > LARGE and takes_long(body, length):
+            return read_aside(
+                self._model,
+                lambda serving: serving.v2.read(body, length),
+                asked,
+                len(body),
+                self._version,
+            )
         version, charge = self._model.plain, asked.charge if asked is not None else None
         if version is None or self._version is not None or charge is not None:
 
@@ -61,11 +72,6 @@ class InferDoor:
         refusal = refusal_of(error)
         self._measuring.refused(refusal.status, problem_of(error).kind)
         return refusal
-
-
-def named_version(model: ServedModel, version: str | None) -> Version:
-    """The one that serves, or the one of that name; raises Refused (404), NotReady."""
-    return model.ready() if version is None else model.named(version)[0]
 
 
 def refusal_of(error: BaseException) -> Refusal:

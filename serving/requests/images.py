@@ -3,9 +3,6 @@ long."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from io import BytesIO
 
@@ -14,18 +11,17 @@ from numpy.typing import NDArray
 
 from homeostat.errors import InputError
 from homeostat.records import ImageStep, ModelSpec
+from serving.requests.aside import Aside, Then
 from serving.requests.forms import Written
 from serving.requests.later import Later
 from serving.requests.parsing import Matrix, Rows
-from serving.requests.problem import Overloaded, Refused, TooLarge
+from serving.requests.problem import Refused, TooLarge
 from serving.requests.rows import RowCheck
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 MOST_PIXELS = 50_000_000  # a small file may stand for any number of them
 MOST_OPEN = 64  # images that wait for the thread
-
-Then = Callable[[Rows], Later[Written]]
 
 
 def is_image(body: bytes) -> bool:
@@ -41,8 +37,7 @@ class ImageReader:
     def __init__(self, spec: ModelSpec) -> None:
         self._spec = spec
         self._dtype = RowCheck(spec).dtype
-        self._thread = ThreadPoolExecutor(1, "images")  # starts none before it is used
-        self._open = 0
+        self._aside = Aside("images", MOST_OPEN)
 
     def later(self, body: bytes, then: Then) -> Later[Written]:
         """What `then` answers to the image's row. Raises Overloaded, Refused at once."""
@@ -53,25 +48,7 @@ class ImageReader:
                 'JSON, or log it with metadata={"image": {…}}',
                 status=415,
             )
-        if self._open >= MOST_OPEN:
-            raise Overloaded(f"{self._open} images wait to be read already; try again")
-        loop = asyncio.get_running_loop()
-        answer: Later[Written] = Later()
-        self._open += 1
-        reading = loop.run_in_executor(self._thread, self.read, body)
-        reading.add_done_callback(partial(self._go_on, answer, then))
-        return answer
-
-    def _go_on(self, answer: Later[Written], then: Then, reading: asyncio.Future[Rows]) -> None:
-        self._open -= 1
-        error = reading.exception()
-        if error is None:
-            try:
-                then(reading.result()).add_done_callback(partial(_pass_on, answer))
-            except Exception as refused:  # noqa: BLE001 - it is the caller's to hear
-                error = refused
-        if error is not None:
-            answer.set_exception(error)
+        return self._aside.later(partial(self.read, body), then)
 
     def read(self, body: bytes) -> Rows:
         """Raises InputError, TooLarge, Refused where Pillow is missing."""
@@ -114,11 +91,3 @@ def _opened(body: bytes, step: ImageStep, shape: tuple[int, ...]) -> NDArray[np.
     elif plain.size != size:
         plain = plain.resize(size, bilinear)
     return np.asarray(plain, np.uint8)
-
-
-def _pass_on(answer: Later[Written], found: Later[Written]) -> None:
-    error = found.exception()
-    if error is not None:
-        answer.set_exception(error)
-    else:
-        answer.set_result(found.result())

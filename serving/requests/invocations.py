@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from homeostat.errors import InputError
 from homeostat.records import FeatureKind, ModelSpec
@@ -25,6 +26,7 @@ SPLIT, RECORDS, INSTANCES, INPUTS = (
     "instances",
     "inputs",
 )
+AT_ONCE = 8192  # lines of numbers: NumPy lets no other thread run in between
 
 
 class Split(msgspec.Struct):
@@ -134,17 +136,23 @@ def _order(columns: Sequence[Any], spec: ModelSpec) -> list[int]:
 
 
 def _numbers(text: str, width: int, order: Sequence[int]) -> list[list[float]]:
-    try:
-        found = np.loadtxt(
-            StringIO(text), np.float64, comments=None, delimiter=",", skiprows=1, ndmin=2,
-            quotechar='"',
-        )  # fmt: skip
-    except ValueError as error:
-        raise InputError(f"the CSV does not hold numbers alone: {error}") from None
+    lines = StringIO(text)
+    parts: list[NDArray[Any]] = []
+    while not parts or lines.tell() < len(text):
+        try:
+            part = np.loadtxt(
+                lines, np.float64, comments=None, delimiter=",", skiprows=0 if parts else 1,
+                max_rows=AT_ONCE, ndmin=2, quotechar='"',
+            )  # fmt: skip
+        except ValueError as error:
+            where = f"from row {len(parts) * AT_ONCE} on, " if parts else ""
+            raise InputError(f"the CSV does not hold numbers alone: {where}{error}") from None
+        if part.size and part.shape[1] != width:
+            raise InputError(f"the lines have {part.shape[1]} values for {width} columns")
+        parts.append(part if part.size else np.empty((0, width)))
+    found = np.concatenate(parts)
     if not found.size:
         raise InputError('"rows" is empty: there is no line after the header', field="rows")
-    if found.shape[1] != width:
-        raise InputError(f"the lines have {found.shape[1]} values for {width} columns")
     rows: list[list[float]] = found[:, list(order)].tolist()
     return rows
 

@@ -18,6 +18,7 @@ from serving.batching.pace import Pace
 from serving.batching.recalling import Recalling
 from serving.counting.measuring import Measuring
 from serving.open_inference.reader import InferReader
+from serving.requests.aside import MOST_BYTES, Aside
 from serving.requests.images import ImageReader
 from serving.requests.parsing import RowReader
 from serving.rules.circuit import Limits, Phase
@@ -36,6 +37,7 @@ class Version:
     reader: RowReader
     v2: InferReader
     images: ImageReader
+    large: Aside  # reads bodies that would hold up the event loop
     batcher: Batcher
     mirror: Batcher  # of the requests that it answers as a shadow
     health: Health
@@ -87,9 +89,10 @@ class Assembly:
         return Version(
             ref=ref,
             model=model,
-            reader=RowReader(model.spec),
+            reader=RowReader(model.spec, self._settings.serving.max_queued_rows),
             v2=InferReader(model.spec),
             images=ImageReader(model.spec),
+            large=Aside("bytes of large bodies", MOST_BYTES),
             batcher=self._batcher(
                 answering, pace, health, followed, loop, loop_rows=loop_rows, patience=patience
             ),
