@@ -13,9 +13,9 @@ import grpc
 import httpx
 import pytest
 from serving_kit import MODEL, PATIENCE, Server, add_version, make_project, publish, running
+from tritonclient.grpc.service_pb2 import ModelInferRequest
 
 from homeostat.settings import Settings
-from serving.open_inference.open_inference_pb2 import ModelInferRequest
 
 BYTES = 7_500_000
 SETTINGS = "[serving]\ngrpc_port = 0\nmax_queued_rows = 5000000\n"

@@ -130,10 +130,18 @@ class _Worker:
             )
         self._connection = ours
         try:
-            self.classes = self.ask(setup, _LOAD_SECONDS).classes
+            ready = self.ask(setup, _LOAD_SECONDS)
         except BaseException:
             self.end()
             raise
+        self.classes = ready.classes
+        if ready.cold is not None:
+            log.warning(
+                "%s is ready without a warm-up: on made-up rows (0, empty text, false) its own "
+                "code raised %s. Log it with an input_example to have it warmed up by that.",
+                self._where,
+                ready.cold,
+            )
 
     @property
     def ended(self) -> bool:

@@ -45,6 +45,10 @@ class Answers:
             return self._scores(answer, embedding)
         return self._labels(answer.reshape(rows), inputs, embedding)
 
+    def forget(self) -> None:
+        """Rows that say nothing show not whether outputs are probabilities: the next ones will."""
+        self._head = None
+
     def _scores(self, answer: NDArray[Any], embedding: wire.Array | None) -> wire.Reply:
         """A network's logits, or probabilities."""
         head = self._head = self._head or head_for(self._task, answer, self.names, _WHERE)

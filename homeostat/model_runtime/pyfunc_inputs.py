@@ -47,6 +47,12 @@ class Inputs:
         shape = (rows, int(np.prod(self._setup.tensor_shape or ())))
         return self._tensor(np.random.default_rng(0).random(shape))
 
+    def made_up(self, rows: int) -> Any:
+        """Columns of the signature's types that say nothing: 0, "" and false."""
+        nothing = {"string": "", "boolean": False}
+        columns = {name: [nothing.get(kind, 0)] * rows for name, kind in self._types.items()}
+        return self.of(wire.Rows(rows=rows, columns=columns))
+
     def _tensor(self, matrix: NDArray[Any]) -> Any:
         assert self._setup.tensor_shape is not None
         tensor = matrix.astype(self._setup.tensor_dtype)

@@ -50,7 +50,7 @@ def _serve(connection: socket.socket) -> int:
     if isinstance(model, wire.Reply):
         wire.send(connection, model)
         return 1
-    wire.send(connection, wire.Reply(classes=model.answers.names))
+    wire.send(connection, wire.Reply(classes=model.answers.names, cold=model.cold))
     while True:
         rows = wire.receive(connection, wire.Rows)
         wire.send(connection, _answer(model, rows))
@@ -68,8 +68,11 @@ def _attempt(work: Callable[[], T]) -> T | wire.Reply:
         return wire.Reply(error=str(error))
     except Exception as error:  # noqa: BLE001 - whatever somebody's model raises
         traceback.print_exc()
-        last = traceback.format_exception_only(error)[-1].strip()
-        return wire.Reply(error=f"its own code raised {last}")
+        return wire.Reply(error=f"its own code raised {_last_line(error)}")
+
+
+def _last_line(error: Exception) -> str:
+    return traceback.format_exception_only(error)[-1].strip()
 
 
 class _Model:
@@ -86,6 +89,7 @@ class _Model:
         raw = _raw_model(pyfunc)
         self.inputs = Inputs(setup, pyfunc.metadata.get_input_schema())
         self.answers = Answers(setup, _predict(pyfunc, raw), raw)
+        self.cold: str | None = None
         self._warm_up(setup, pyfunc)
 
     def predict(self, rows: wire.Rows) -> wire.Reply:
@@ -98,7 +102,21 @@ class _Model:
         elif setup.tensor_shape is not None:
             sample = self.inputs.sample(setup.warm_up_rows)
             self.answers.reply(sample, setup.warm_up_rows)
-        # Columns without an example: made-up text may be none that the model takes.
+        else:
+            self.cold = self._try_made_up(setup.warm_up_rows)
+
+    def _try_made_up(self, rows: int) -> str | None:
+        """What the model raises on made-up columns: they may be nothing that it takes, so that a
+        sound model may fail on them. What is wrong with an answer that it gives is an error."""
+        try:
+            self.answers.reply(self.inputs.made_up(rows), rows)
+            self.answers.forget()
+        except HomeostatError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever somebody's model raises
+            traceback.print_exc()
+            return _last_line(error)
+        return None
 
 
 def _predict(pyfunc: Any, raw: Any) -> Callable[[Any], Any]:

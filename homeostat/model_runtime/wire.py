@@ -59,6 +59,7 @@ class Reply:
     """Worker to parent: to the set-up (with classes), and to each batch."""
 
     error: str | None = None
+    cold: str | None = None  # to the set-up: what the model raised on rows made up to warm it
     classes: tuple[str, ...] = ()
     labels: list[str] | None = None
     values: Array | None = None
