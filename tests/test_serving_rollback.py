@@ -5,6 +5,7 @@ One version takes as long to load as a test wants: its code waits for a file.
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +34,8 @@ flavors:
   python_function:
     code: code
     loader_module: waits
+signature:
+  inputs: '{inputs}'
 """
 WAITS = """
 import time
@@ -113,7 +116,8 @@ def _add_slow(settings: Settings) -> VersionRef:
     entry = entry_path(settings.cache_path, MODEL, SLOW)
     folder = model_folder(entry)
     (folder / "code").mkdir(parents=True)
-    (folder / "MLmodel").write_text(MLMODEL)
+    columns = [{"name": feature, "type": "double"} for feature in FEATURES]
+    (folder / "MLmodel").write_text(MLMODEL.format(inputs=json.dumps(columns)))
     (folder / "code" / "waits.py").write_text(WAITS.format(folder=str(settings.project)))
     spec = ModelSpec(
         model=MODEL,
