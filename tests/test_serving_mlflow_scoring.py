@@ -136,8 +136,9 @@ def test_every_shape_of_rows_is_taken(
         ({"instances": FLOWERS.tolist()}, "application/json"),
         ({"inputs": {"anything": FLOWERS.tolist()}}, "application/json"),
         (pd.DataFrame(FLOWERS).to_csv(index=False).encode(), "text/csv"),
+        (pd.DataFrame(FLOWERS).to_csv(index=False, lineterminator="\n\r\n").encode(), "text/csv"),
     ],
-    ids=["inputs", "instances", "named", "csv"],
+    ids=["inputs", "instances", "named", "csv", "csv with empty lines"],
 )
 def test_a_tensor_comes_in_every_shape_too(
     flowers: Server, expected: tuple[list[str], list[int]], content: Any, kind: str

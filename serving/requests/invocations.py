@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from io import StringIO
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -137,19 +138,21 @@ def _order(columns: Sequence[Any], spec: ModelSpec) -> list[int]:
 
 def _numbers(text: str, width: int, order: Sequence[int]) -> list[list[float]]:
     lines = StringIO(text)
-    parts: list[NDArray[Any]] = []
-    while not parts or lines.tell() < len(text):
+    next(lines)  # the header
+    given = (line for line in lines if line.strip("\r\n"))
+    parts: list[NDArray[Any]] = [np.empty((0, width))]
+    while some := list(islice(given, AT_ONCE)):
         try:
             part = np.loadtxt(
-                lines, np.float64, comments=None, delimiter=",", skiprows=0 if parts else 1,
-                max_rows=AT_ONCE, ndmin=2, quotechar='"',
-            )  # fmt: skip
+                some, np.float64, comments=None, delimiter=",", ndmin=2, quotechar='"'
+            )
         except ValueError as error:
-            where = f"from row {len(parts) * AT_ONCE} on, " if parts else ""
+            before = (len(parts) - 1) * AT_ONCE
+            where = f"from row {before} on, " if before else ""
             raise InputError(f"the CSV does not hold numbers alone: {where}{error}") from None
-        if part.size and part.shape[1] != width:
+        if part.shape[1] != width:
             raise InputError(f"the lines have {part.shape[1]} values for {width} columns")
-        parts.append(part if part.size else np.empty((0, width)))
+        parts.append(part)
     found = np.concatenate(parts)
     if not found.size:
         raise InputError('"rows" is empty: there is no line after the header', field="rows")
