@@ -60,7 +60,12 @@ class PyfuncModel:
     def predict(self, batch: Batch) -> Outputs:
         if self._worker.ended:
             self._start_again()
-        reply = self._worker.ask(_rows(batch), self._seconds)
+        try:
+            reply = self._worker.ask(_rows(batch), self._seconds)
+        except ModelSilent as silent:
+            raise ModelSilent(
+                f"{silent}; it had {batch.rows} rows at once (serving.max_batch_rows)"
+            ) from silent
         if reply.labels is not None:
             predictions: list[str] | list[float] = reply.labels
         else:
