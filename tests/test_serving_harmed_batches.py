@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from serving_kit import PATIENCE
 from words_kit import Answers, Served, all_well, answered
 
 from homeostat.model_runtime.contract import LoadedModel
@@ -67,6 +68,7 @@ class Moody:
         self.data.mkdir()
         self.served = served
         self.runner = runner
+        self._known: dict[str, int] = {}  # lines of each file
         (folder / "code").mkdir()
         (folder / "code" / "moody.py").write_text(MOODY)
         (folder / "MLmodel").write_text(ML_MODEL)
@@ -86,8 +88,9 @@ class Moody:
         """Of its "calls" how many rows each had, or one for each of its "starts"; since it was
         asked for last."""
         path = self.data / what
-        told = [int(line) for line in path.read_text().split()] if path.exists() else []
-        path.write_text("")
+        lines = path.read_text().splitlines() if path.exists() else []
+        told = [int(line) for line in lines[self._known.get(what, 0) :]]
+        self._known[what] = len(lines)
         return told
 
     def outcomes(self, moods: Sequence[int]) -> list[str]:
@@ -178,8 +181,9 @@ def test_who_is_overdue_behind_a_model_at_work_is_told_so_meanwhile(moody: Moody
 
     async def work() -> Answers:
         slow = served.submit([[SLOW, 0]])
-        while not moody.told("calls"):
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(PATIENCE):
+            while not moody.told("calls"):
+                await asyncio.sleep(0.01)
         now = asyncio.get_running_loop().time()
         short, long = (served.submit([[1, 1]], Asked(until=now + more)) for more in (0.1, 60))
         plain = served.submit([[1, 2]])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import psutil
 import pytest
@@ -19,7 +20,9 @@ MUCH = 10_000_000
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    project = make_project(tmp_path_factory.mktemp("heads") / "project")
+    # no commit of rows while memory is looked at
+    text = '[journal]\ncommit_every = "1h"\n'
+    project = make_project(tmp_path_factory.mktemp("heads") / "project", text)
     publish(project, add_version(project, 1, runtime="onnx"), epoch=1)
     with running(project.project) as server:
         yield server
@@ -111,6 +114,19 @@ def test_what_follows_a_body_has_an_end_too(server: Server, trailers: bytes) -> 
             send(connection, TRAILED + trailers)
             assert connection.is_gone()
         assert memory(server) - before < 50_000_000
+
+
+def test_nobody_waits_for_the_rest_of_a_body_that_is_cut_off(tmp_path: Path) -> None:
+    """Also not a page that FastAPI answers: at its end the server has nothing open."""
+    project = make_project(tmp_path / "project")
+    publish(project, add_version(project, 1, runtime="onnx"), epoch=1)
+    with running(project.project) as server:
+        with Caller(server) as connection:
+            labels = TRAILED.replace(b"/predict", b"/labels", 1)
+            send(connection, labels + b"X-Long: " + b"a" * MUCH)
+            assert connection.is_gone()
+        assert server.stop() == 0
+        assert "graceful shutdown exceeded" not in server.log.read_text()
 
 
 def test_a_long_pipeline_is_no_long_head(server: Server) -> None:

@@ -71,7 +71,8 @@ class Echo:
 class Running:
     """A server in a thread of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, arrive_within: float = 1.0) -> None:
+        self._arrive_within = arrive_within
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self._ready = threading.Event()
@@ -83,7 +84,11 @@ class Running:
         self.loop = asyncio.get_running_loop()
         self.calls, self._end = Echo(self.loop), asyncio.Event()
         server = self.server = Http2Server(
-            self._listener, self.calls, address="", arrive_within=1.0, keep_alive=3600.0
+            self._listener,
+            self.calls,
+            address="",
+            arrive_within=self._arrive_within,
+            keep_alive=3600.0,
         )
         await server.start()
         self._ready.set()
@@ -212,18 +217,18 @@ def test_an_answer_waits_for_the_client_to_make_room(server: Running) -> None:
 def test_who_takes_no_answer_is_left(window: int) -> None:
     """Whether it makes no room for answers, or does not read what was sent: its connection ends,
     what waits for it is given up. Not so who takes a little now and then; others are served."""
-    server = Running()
+    server = Running(arrive_within=3.0)
     with Raw(server.port, room=4096) as raw, Raw(server.port) as slow:
         raw.begin({frames.INITIAL_WINDOW: window})
         raw.sendall(frames.window_update(0, frames.MOST - frames.WINDOW))
-        slow.begin({frames.INITIAL_WINDOW: 0})
-        slow.call(1, b"slowly" * 1000)
         for stream in range(1, 21, 2):
             raw.head(stream)
             raw.sendall(frame(frames.DATA, 0, stream, struct.pack(">BI", 0, LIMIT)))
             for _ in range(LIMIT // 10_000 - 1):
                 raw.sendall(frame(frames.DATA, 0, stream, bytes(10_000)))
             raw.sendall(frame(frames.DATA, frames.END_STREAM, stream, bytes(10_000)))
+        slow.begin({frames.INITIAL_WINDOW: 0})
+        slow.call(1, b"slowly" * 1000)
         deadline = time.monotonic() + PATIENCE
         while server.server.connections() > 1:
             assert time.monotonic() < deadline

@@ -54,6 +54,7 @@ class PyfuncModel:
     def __init__(self, spec: ModelSpec, setup: wire.Setup, seconds: float) -> None:
         self._setup = setup
         self._seconds = seconds
+        self._closed = False
         self._worker = _Worker(spec, setup)
         self.spec = replace(spec, classes=self._worker.classes, embedding=setup.embedding)
 
@@ -78,10 +79,13 @@ class PyfuncModel:
         )
 
     def close(self) -> None:
+        self._closed = True
         self._worker.end()
 
     def _start_again(self) -> None:
         where = _where(self.spec)
+        if self._closed:
+            raise ModelSilent(f"{where} was closed")
         log.warning("The worker of %s has ended; it is started again.", where)
         self._worker.end()
         try:

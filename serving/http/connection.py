@@ -139,6 +139,10 @@ class Connection(HttpToolsProtocol):
             door = self._doors.get(self.url)
             refusal = refusal_of(error) if door is None else door.refuse(error)
             self.transport.write(b"".join(written(refusal, self._common(), last=True)))
+        cycle = self.cycle
+        if cycle is not None:  # who answers it must not wait for the rest of its body
+            cycle.disconnected = True
+            cycle.message_event.set()
         self.cycle, self.headers = Ended(), []
         self.transport.close()
         return False

@@ -208,6 +208,8 @@ class Supervisor:
             try:
                 self._count = reload()
             except SettingsError as error:
+                for slot in self._slots:  # of a reload that this one ended
+                    slot.leaving = False
                 log.error("nothing is reloaded: %s", error)
                 continue
             log.info("reload: the workers are replaced, one after the other")
@@ -228,7 +230,8 @@ class Supervisor:
             await slot.leave(self._ending)
             self._slots.pop()  # not before: whoever ends the server ends this one too
             await self._keeping.pop(slot.number)
-        for slot in self._slots:
+        # Those that are not ready go first: an earlier reload may have been left at one.
+        for slot in sorted(self._slots, key=lambda each: each.ready):
             if slot.line is not None:
                 slot.planned = slot.leaving = True
                 await slot.leave(self._ending)

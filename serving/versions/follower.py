@@ -131,7 +131,7 @@ class Follower:
         problem = await self._bring(rollout.champion, tries, rollout)
         if problem is None:
             return
-        model.failed(problem)
+        self._cannot(rollout.champion, problem)
         # here, where the error holds on to nothing of the load any more
         left = self._served
         if model.current is None and left is not None and left != rollout.champion:
@@ -144,7 +144,15 @@ class Follower:
         if model.trial is None and tries.due():
             problem = await self._bring(rollout.trial.version, tries, rollout)
             if problem is not None:
-                model.trial_failed(problem)
+                self._cannot(rollout.trial.version, problem)
+
+    def _cannot(self, ref: VersionRef, problem: str) -> None:
+        """Told of what the version is by now: a trial may have been promoted meanwhile."""
+        says = self._record.says
+        if says is not None and says.champion == ref:
+            self._model.failed(problem)
+        else:
+            self._model.trial_failed(problem)
 
     async def _bring(self, ref: VersionRef, tries: Tries, rollout: Rollout) -> str | None:
         """To where the record wants it by then; the problem, if it still wants what cannot be."""

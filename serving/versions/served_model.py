@@ -29,6 +29,7 @@ __all__ = ["ServedModel", "Version"]
 
 log = logging.getLogger(__name__)
 
+AT_LEAST = 1.0  # seconds, for models to end
 GIVEN_UP = 3.0  # seconds for a model to end that hangs
 
 
@@ -182,7 +183,9 @@ class ServedModel:
         self.default = None
         if not self._closing:
             return
-        _, left = await asyncio.wait(self._closing, timeout=within)
+        # even an idle model needs a moment, also where nothing is left of the time
+        limit = None if within is None else max(within, AT_LEAST)
+        _, left = await asyncio.wait(self._closing, timeout=limit)
         if left:
             log.error("%s: what still waits for its model is not answered any more", self.name)
             for task in left:
