@@ -22,10 +22,11 @@ from serving.batching.contract import Answers, Result
 from serving.batching.pace import SLOW, Pace
 from serving.batching.waiting import Waiting, rows_in
 from serving.requests.asked import Asked
+from serving.requests.body import too_many_rows
 from serving.requests.forms import Written
 from serving.requests.later import Later
 from serving.requests.parsing import Rows
-from serving.requests.problem import Overdue, Overloaded, TooLarge
+from serving.requests.problem import Overdue, Overloaded
 from serving.rules.health import Health
 from serving.rules.routing import Role
 from serving.rules.turns import Turns
@@ -91,10 +92,7 @@ class Batcher:
     def submit(self, rows: Rows, asked: Asked | None = None) -> Later[Written]:
         """The encoded answer, later. Raises Overloaded or TooLarge at once."""
         if rows.count > self._max_queued_rows:
-            raise TooLarge(
-                f"{rows.count} rows in one request; at most {self._max_queued_rows} "
-                "(serving.max_queued_rows)"
-            )
+            raise too_many_rows(rows.count, self._max_queued_rows)
         if self.waiting_rows + rows.count > self._max_queued_rows and not (
             asked and asked.caller and self._has_room(asked.caller, rows.count)
         ):

@@ -55,6 +55,10 @@ def too_large(limit: int) -> Refused:
     return TooLarge(f"a request's body may have {limit} bytes (serving.max_body)")
 
 
+def too_many_rows(count: int, most: float) -> TooLarge:
+    return TooLarge(f"{count} rows in one request; at most {most} (serving.max_queued_rows)")
+
+
 def authorization(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
     for name, value in headers:
         if name == b"authorization":

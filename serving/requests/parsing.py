@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from homeostat.errors import InputError
 from homeostat.feature_values import BOOLEANS
 from homeostat.records import ModelSpec
+from serving.requests.body import too_many_rows
 from serving.requests.finite import is_finite
 from serving.requests.forms import Form
-from serving.requests.problem import Refused, TooLarge
+from serving.requests.problem import Refused
 from serving.requests.rows import RowCheck, shown
 
 MAX_ID = MAX_KEY = 128
@@ -156,10 +157,7 @@ class RowReader:
         document, malformed = parse(body)
         rows, ids, keys = _members(document)
         if len(rows) > self._most_rows:
-            raise TooLarge(
-                f"{len(rows)} rows in one request; at most {self._most_rows} "
-                "(serving.max_queued_rows)"
-            )
+            raise too_many_rows(len(rows), self._most_rows)
         checked = [self._check.row(index, row) for index, row in enumerate(rows)]
         if ids is not None:
             check_ids(ids, len(rows))
