@@ -30,7 +30,7 @@ format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 
 docs: $(INSTALLED)
-	$(BIN)/python -P -m homeostat.reference_docs
+	$(BIN)/python -P -m homeostat.reference_docs docs
 
 # Messages of the Open Inference Protocol over gRPC, from their .proto file.
 protocol: $(INSTALLED)

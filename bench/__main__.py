@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bench.machine import describe
+from bench.machine import describe, stolen
 from bench.options import QUICK, Options, Steps
 from bench.results import RESULTS, Report, record, show, write_json
 
@@ -41,6 +41,7 @@ SUBJECTS = (
     "journal_labels",
 )
 BUSY = 0.3  # of each core, before we began
+STOLEN = 0.01  # of all cores, meanwhile
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -68,6 +69,12 @@ def main(arguments: Sequence[str]) -> int:
             "measure again when it is quiet.",
             style="yellow",
         )
+    if report.stolen > STOLEN:
+        console.print(
+            f"The host gave {report.stolen:.0%} of the processors' time to others meanwhile: "
+            "measure again when it is quiet.",
+            style="yellow",
+        )
     if chosen.record:
         record(report)
         console.print(f"written into bench/{RESULTS.name}")
@@ -85,17 +92,19 @@ def _run(name: str, options: Options, arguments: Sequence[str], console: Console
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    began = time.perf_counter()
+    began, gone = time.perf_counter(), stolen()
     with (
         tempfile.TemporaryDirectory(prefix="homeostat-bench-") as folder,
         Progress(*columns, console=console) as progress,
     ):
         findings = subject.run(options, Steps(progress), Path(folder))
+    seconds = time.perf_counter() - began
     return Report(
         subject=name,
         command=f"python -m bench {shlex.join(arguments)}",
         machine=machine,
-        seconds=time.perf_counter() - began,
+        seconds=seconds,
+        stolen=(stolen() - gone) / (seconds * (os.cpu_count() or 1)),
         findings=findings,
     )
 

@@ -33,6 +33,11 @@ def describe(packages: Sequence[str], more: Sequence[str] = ()) -> Machine:
     )
 
 
+def stolen() -> float:
+    """Seconds of all processors, since the start, that a virtual machine's host gave others."""
+    return float(getattr(psutil.cpu_times(), "steal", 0.0))
+
+
 def _with_version(package: str) -> str:
     try:
         return f"{package} {version(package)}"

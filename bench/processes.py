@@ -108,5 +108,13 @@ def memory_mib(process: psutil.Process) -> float:
     return float(sum(member.memory_full_info().pss for member in _tree(process)) / _MIB)
 
 
+def own_mib(process: psutil.Process) -> float:
+    """Memory that belongs to the process and all below it alone. Unlike `memory_mib` it does not
+    change with who else has the same libraries mapped, so it tells of growth."""
+    rollups = [Path(f"/proc/{member.pid}/smaps_rollup") for member in _tree(process)]
+    lines = [line.split() for rollup in rollups for line in rollup.read_text().splitlines()]
+    return sum(int(line[1]) for line in lines if line[0] == "Anonymous:") / 1024
+
+
 def _tree(process: psutil.Process) -> list[psutil.Process]:
     return [process, *process.children(recursive=True)]

@@ -64,6 +64,7 @@ class Report:
     command: str
     machine: Machine
     seconds: float
+    stolen: float  # share of the processors' time that the machine's host gave others meanwhile
     findings: Findings
 
 
@@ -103,8 +104,8 @@ def markdown(report: Report) -> str:
     parts = [
         f"## {found.title}",
         f"{found.setup}",
-        f"{machine.date}; {machine.hardware} (load before: {machine.load_before:g} a core); "
-        f"{machine.software}.",
+        f"{machine.date}; {machine.hardware} (load before: {machine.load_before:g} a core, "
+        f"{report.stolen:.1%} taken by its host); {machine.software}.",
         f"`{report.command}` ({report.seconds / 60:.0f} minutes)",
     ]
     for table in found.tables:

@@ -15,7 +15,7 @@ import numpy as np
 from bench import contest, load
 from bench.contest import Contestant, Started
 from bench.options import Options, Steps
-from bench.processes import call, memory_mib, python
+from bench.processes import call, own_mib, python
 from bench.results import Aim, Findings, Table, missed
 from homeostat.jobs import write_atomically
 from homeostat.records import Rollout, VersionRef, from_json, to_json
@@ -68,7 +68,7 @@ class Look:
     """At the server, so many seconds after the beginning."""
 
     at: float
-    memory: float  # MiB, PSS
+    memory: float  # MiB, its own
 
 
 def others() -> list[str]:
@@ -135,7 +135,7 @@ def _soak(
     swaps, looks, began = _Swaps(folder), [], time.monotonic()
     for number in range(1, LOOKS + 1):
         _swap_until(swaps, began, began + number * seconds / LOOKS, swap)
-        looks.append(Look(at=time.monotonic() - began, memory=memory_mib(server.process)))
+        looks.append(Look(at=time.monotonic() - began, memory=own_mib(server.process)))
         steps.done()
     said, _ = client.communicate(timeout=60)
     told = json.loads(said.strip().splitlines()[-1])
@@ -216,7 +216,7 @@ def _findings(soaked: Soaked, capacity: float, seconds: float) -> Findings:
             Table(
                 title="Memory of the server",
                 columns=["minutes", *(f"{look.at / 60:.1f}" for look in shown)],
-                rows=[["MiB (PSS)", *(f"{look.memory:.0f}" for look in shown)]],
+                rows=[["MiB of its own", *(f"{look.memory:.0f}" for look in shown)]],
             ),
         ],
         notes=[str(aim) for aim in aims],

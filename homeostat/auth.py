@@ -98,7 +98,7 @@ def new_key(name: str, scopes: frozenset[Scope], limit: Limit | None = None) -> 
 
 
 def load_keys(path: Path, meter: Meter | None = None) -> Keyring:
-    """The keys in a file of [[keys]] sections; no file, no keys."""
+    """The keys in a file of [[keys]] sections; no file, no keys. Raises SettingsError."""
     try:
         entries = tomllib.loads(path.read_text()).get("keys", [])
         return Keyring(
@@ -110,6 +110,11 @@ def load_keys(path: Path, meter: Meter | None = None) -> Keyring:
         )
     except FileNotFoundError:
         return Keyring()
+    except OSError as error:
+        raise SettingsError(
+            f"cannot be read ({error.strerror}); put a file there that this process may read",
+            file=str(path),
+        ) from None
     except (KeyError, TypeError, ValueError) as error:
         raise SettingsError(
             f"not a file of keys ({error}); add keys with `homeostat keys new`", file=str(path)

@@ -12,6 +12,7 @@ HomeostatError
 ├── IntegrityError         files are not what their digest says
 ├── ModelError             a version cannot be loaded or does not answer
 │   ├── ModelDied          its process ended over the rows; the next ones find a new one
+│   │   └── ModelAway      it ended before it had read them; they may be asked again
 │   └── ModelSilent        no answer within its time, or no process to give one
 ├── InputError             a request's content is wrong; carries row and field
 ├── AuthError              a key is missing, wrong, or lacks a scope
@@ -75,6 +76,10 @@ class ModelError(HomeostatError):
 
 class ModelDied(ModelError):
     """A version's process ended while it had the rows; it is started again for the next ones."""
+
+
+class ModelAway(ModelDied):
+    """A version's process had ended before it had read the rows, which it cannot have died of."""
 
 
 class ModelSilent(ModelError):

@@ -40,7 +40,7 @@ class KeyWatch:
         self._seen = state
         try:
             keys = load_keys(self._path, self._meter)
-        except (SettingsError, OSError) as error:
+        except SettingsError as error:
             log.error("the keys stay as they were: %s", error)
             return
         if self.keys and not keys:

@@ -10,7 +10,13 @@ CONFIDENCE = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 
 SERVER: tuple[Metric, ...] = (
     # serving
-    Metric("homeostat_requests_total", "counter", "server", "Requests answered", ("model", "code")),
+    Metric(
+        "homeostat_requests_total",
+        "counter",
+        "server",
+        "Predictions answered or refused, and what names no model served here, by status",
+        ("model", "code"),
+    ),
     Metric("homeostat_rows_total", "counter", "server", "Rows predicted", ("model", "version")),
     Metric(
         "homeostat_request_seconds",
@@ -38,7 +44,8 @@ SERVER: tuple[Metric, ...] = (
         "homeostat_errors_total",
         "counter",
         "server",
-        "Requests refused or failed, by the kind of problem",
+        "Predictions and labels refused or failed, and what names no model served here, by the "
+        "kind of problem; not paths that are not there, nor methods that they do not take",
         ("model", "kind"),
     ),
     Metric("homeostat_queued_rows", "gauge", "server", "Rows that wait for the model"),

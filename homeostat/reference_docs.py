@@ -18,7 +18,6 @@ from typing import Any, Literal, Union, get_args, get_origin
 from homeostat.metric import Metric
 from homeostat.metrics import METRICS
 from homeostat.settings import Settings
-from homeostat.settings_of_the_loop import AlertSettings
 from homeostat.settings_reader import PREFIX, bare, doc, hints
 from homeostat.words import Rate, Size, format_duration, format_size
 
@@ -55,9 +54,10 @@ METRICS_INTRO = f"""\
 
 {NOTE}
 
-Each process shows its own on `/metrics`: the server the first group, the loop the second. A
-histogram `x` is stored as `x_bucket`, `x_sum` and `x_count`. `python -m dashboards export FOLDER`
-writes a Prometheus configuration, alert rules and Grafana dashboards that use them.
+The server shows the first group on `/metrics`, of all its workers together (and `process_*`,
+those of prometheus_client), the loop the second. A histogram `x` is stored as `x_bucket`, `x_sum`
+and `x_count`. `python -m dashboards export FOLDER` writes a Prometheus configuration, alert rules
+and Grafana dashboards that use them.
 """
 
 
@@ -70,7 +70,7 @@ def settings_page() -> str:
         section = _section_of(hint)
         if section is None:
             continue
-        name = f"[[{field.name}]]" if section is AlertSettings else f"[{field.name}]"
+        name = f"[[{field.name}]]" if get_origin(hint) is tuple else f"[{field.name}]"
         lines += ["", f"## {name}", "", inspect.getdoc(section) or "", ""]
         lines += _table(list(_keys(section)))
     return "\n".join(lines) + "\n"

@@ -48,9 +48,13 @@ class ServingSettings:
         "default: none. Needs `homeostat[grpc]`",
     ] = None
     embedding: Annotated[
-        str | None, "module of the network whose output is logged as the embedding"
+        str | None,
+        "module of the network, or (for ONNX always) output of the model, that is logged as the "
+        "embedding; default: the version's own",
     ] = None
-    workers: Annotated[int, "processes that share the port; each has a log spool of its own"] = 1
+    workers: Annotated[
+        int, "processes that share the port, at most 256; each has a log spool of its own"
+    ] = 1
     tls_certificate: Annotated[
         Path | None, "PEM file of the certificate, and those up to its authority; default: no TLS"
     ] = None
@@ -65,14 +69,16 @@ class ServingSettings:
     ] = 0.6
     max_body: Annotated[Size, "largest request body"] = parse_size("8MB")
     max_batch_rows: Annotated[int, "rows the model gets at once"] = 1024
-    max_queued_rows: Annotated[int, "rows that may wait; past it the answer is 503"] = 8192
+    max_queued_rows: Annotated[
+        int, "rows that may wait; past it the answer is 503, and 413 for one request with more"
+    ] = 8192
     batch_wait: Annotated[
         timedelta, "how long a first request waits for others to share its batch (heavy models)"
     ] = timedelta(0)
     deadline: Annotated[
         timedelta,
         "a request that has waited longer is answered 504, unless its header `x-request-timeout` "
-        'says another number of seconds; "0s": it waits on',
+        '(over gRPC its deadline) says another number of seconds; "0s": it waits on',
     ] = timedelta(0)
     cache: Annotated[
         Size | None, "memory for answers, by input and version; default: none is kept"
@@ -80,7 +86,7 @@ class ServingSettings:
     coalesce: Annotated[
         bool,
         "equal requests in flight are computed once (a model that answers on the event loop "
-        "computes them sooner than it compares them: there only with `cache`)",
+        "computes them sooner than it compares them); with `cache` always",
     ] = True
     shadow_rows: Annotated[
         int, "rows that may wait for a version in shadow; past it they are dropped"
@@ -100,7 +106,7 @@ class ServingSettings:
         str | None,
         'JSON value that every row is answered with when no version can: `\'"circle"\'`, `"0.5"`',
     ] = None
-    threads: Annotated[int, "threads of one prediction (torch, ONNX)"] = 1
+    threads: Annotated[int, "threads of one prediction"] = 1
     device: Annotated[
         Literal["auto", "cpu", "cuda"],
         "where models of torch and ONNX compute; auto: on the GPU where torch finds one",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import socket
@@ -15,11 +16,13 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from homeostat.errors import Conflict
+from homeostat.errors import Conflict, SettingsError
 from homeostat.jobs import write_atomically
 from homeostat.settings import Settings
 from loop.supervisor import Supervised, Supervisor
+from serving.sharing.listening import listen
 
+UI_HOST = "127.0.0.1"
 UI_PATIENCE = 60.0
 
 
@@ -47,6 +50,29 @@ def only_one(settings: Settings) -> IO[str]:
     return lock
 
 
+def require_ports(settings: Settings) -> None:
+    """Tried all, before anything is started: what fails later says so in a log of its own. Raises
+    SettingsError, a line for each that cannot be had."""
+    serving, console, registry = settings.serving, settings.console, settings.registry
+    wanted = [
+        ("serving.port", serving.host, serving.port),
+        ("serving.grpc_port", serving.host, serving.grpc_port),
+        ("console.port", console.host, console.port),
+        ("registry.ui_port", UI_HOST, registry.ui_port if _has_ui(settings) else None),
+    ]
+    problems = []
+    with contextlib.ExitStack() as held:
+        for key, host, port in wanted:
+            if not port:  # none, or any free one
+                continue
+            try:
+                held.enter_context(listen(host, port, key))
+            except SettingsError as error:
+                problems.append(str(error))
+    if problems:
+        raise SettingsError("\n".join(problems))
+
+
 def household(settings: Settings, environ: Mapping[str, str]) -> Supervisor:
     """The processes of a project; each writes down in home where it listens."""
     project = str(settings.project)
@@ -66,10 +92,10 @@ def household(settings: Settings, environ: Mapping[str, str]) -> Supervisor:
             log_file=settings.logs_path / "loop.log",
         ),
     ]
-    if settings.registry.tracking_uri is None and settings.registry.ui:
+    if _has_ui(settings):
         port = settings.registry.ui_port or _free_port()
         processes.append(_mlflow_ui(settings, port))
-        found = msgspec.json.encode({"url": f"http://127.0.0.1:{port}"})
+        found = msgspec.json.encode({"url": f"http://{UI_HOST}:{port}"})
         write_atomically(settings.home / "mlflow.json", found)
     return Supervisor(processes, environ)
 
@@ -86,6 +112,11 @@ def addresses(settings: Settings) -> Addresses:
     )
 
 
+def _has_ui(settings: Settings) -> bool:
+    """Of ours; an MLflow server elsewhere has its own."""
+    return settings.registry.tracking_uri is None and settings.registry.ui
+
+
 def _mlflow_ui(settings: Settings, port: int) -> Supervised:
     began = time.monotonic()
     bin_folder = Path(sys.executable).parent
@@ -99,7 +130,7 @@ def _mlflow_ui(settings: Settings, port: int) -> Supervised:
             "--default-artifact-root",
             settings.artifacts_path.as_uri(),
             "--host",
-            "127.0.0.1",
+            UI_HOST,
             "--port",
             str(port),
             "--workers",
@@ -127,5 +158,5 @@ def _written(path: Path) -> str | None:
 
 def _free_port() -> int:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((UI_HOST, 0))
         return int(probe.getsockname()[1])

@@ -49,6 +49,19 @@ def about_model(settings: Settings) -> dict[str, Any] | None:
     return next((each for each in found if each["name"] == settings.model.name), None)
 
 
+def serving_version(settings: Settings) -> str | None:
+    """That the server answers by, as it tells everybody; None where it has none yet, or is away."""
+    url = server_url(settings)
+    if url is None:
+        return None
+    try:
+        answer = httpx.get(f"{url}/health/ready", timeout=2, verify=trusting(settings))
+        return str(answer.json()["models"][settings.model.name]) if answer.is_success else None
+    except (httpx.HTTPError, OSError, ValueError, KeyError) as error:
+        log.debug("The server at %s did not answer: %s", url, error)
+        return None
+
+
 def flush_journal(settings: Settings) -> bool:
     """Have the newest rows committed before a check reads them.
 

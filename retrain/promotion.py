@@ -40,7 +40,9 @@ def promote(
 def roll_back(
     tx: Connection, model: str, *, to: str | None, reason: str, actor: str, now: datetime
 ) -> Rollout:
-    """Back to the previous champion, or to one that served once. Raises NotReady without one."""
+    """Back to the previous champion, or to one that served once. Raises NotReady without one, and
+    Conflict where the previous one is what the last rollback left: only by name does it serve
+    again."""
     current = rollouts.current(tx, model)
     if current is None:
         raise NotReady(f"no version of {model} was ever promoted, so there is nothing to undo")
@@ -51,6 +53,12 @@ def roll_back(
         )
     if target.version == current.champion.version:
         raise Conflict(f"version {target.version} of {model} is the champion already")
+    if to is None and _is_rollback(tx, model):
+        raise Conflict(
+            f"version {target.version} of {model} was rolled back from at {current.since:%F %T} "
+            f"UTC, and version {current.champion.version} serves: nothing was changed. `homeostat "
+            f"rollback --to {target.version}` serves it again, --to another one goes further back"
+        )
     rollout = _next(tx, model, target, current, reason, actor, now)
     _tell(tx, event_types.MODEL_ROLLED_BACK, rollout)
     return rollout
@@ -135,6 +143,13 @@ def _served(tx: Connection, model: str, version: str) -> VersionRef:
         if rollout.champion.version == version:
             return rollout.champion
     raise NotReady(f"version {version} of {model} never served; `homeostat promote` it instead")
+
+
+def _is_rollback(tx: Connection, model: str) -> bool:
+    """Whether the champion came to serve by a rollback; trials begun and ended since are none."""
+    [record] = rollouts.newest_champions(tx, model, limit=1)
+    told = events.newest_of(tx, model, event_types.MODEL_ROLLED_BACK)
+    return any(event.data["epoch"] == record.epoch for event in told)
 
 
 def _tell(tx: Connection, type_: str, rollout: Rollout) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from homeostat import settings as settings_module
 from homeostat.settings import Settings
 
 PROGRAM = Path(__file__).parent / "registry_program.py"
+DATABASE, SAID = "mlflow.db", "models.json"
 # The program tags its runs run-digits and so on.
 TAGS = ("digits", "digits-one-row", "iris", "colours", "prices", "pickled", "checkpoints", "empty")
 
@@ -28,7 +31,7 @@ class LoggedModels:
 
     @property
     def uri(self) -> str:
-        return f"sqlite:///{self.home / 'mlflow.db'}"
+        return f"sqlite:///{self.home / DATABASE}"
 
     def settings(self, project: Path, *, model: str = "digits", more: str = "") -> Settings:
         """Settings of a fresh project that shares this MLflow, with a cache of its own."""
@@ -41,10 +44,27 @@ class LoggedModels:
 
 @pytest.fixture(scope="session")
 def logged_models(tmp_path_factory: pytest.TempPathFactory) -> LoggedModels:
-    home = tmp_path_factory.mktemp("mlflow")
+    """Logged once, by the first of the processes among which the tests are spread. Each has a
+    database of its own; the files lie where they were logged."""
+    mine = tmp_path_factory.mktemp("mlflow")
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        _log(mine)
+        return _logged(mine)
+    shared = tmp_path_factory.getbasetemp().parent / "mlflow"
+    with shared.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (shared / SAID).exists():
+            shared.mkdir(exist_ok=True)
+            _log(shared)
+    for name in (DATABASE, SAID):
+        shutil.copy(shared / name, mine)
+    return _logged(mine)
+
+
+def _log(home: Path) -> None:
     environment = {
         "PATH": os.environ["PATH"],
-        "MLFLOW_TRACKING_URI": f"sqlite:///{home / 'mlflow.db'}",
+        "MLFLOW_TRACKING_URI": f"sqlite:///{home / DATABASE}",
         "MLFLOW_EXPERIMENT_NAME": "given",
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
@@ -58,4 +78,7 @@ def logged_models(tmp_path_factory: pytest.TempPathFactory) -> LoggedModels:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    return LoggedModels(home, json.loads((home / "models.json").read_text()))
+
+
+def _logged(home: Path) -> LoggedModels:
+    return LoggedModels(home, json.loads((home / SAID).read_text()))

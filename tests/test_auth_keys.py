@@ -156,3 +156,7 @@ def test_no_file_means_no_keys_and_a_broken_one_is_told(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(SettingsError, match="homeostat keys new"):
             load_keys(path)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(SettingsError, match=r"keys\.toml: cannot be read .* put a file there"):
+        load_keys(path)

@@ -71,6 +71,7 @@ def test_recording_a_subject_replaces_it_and_nothing_else(tmp_path: Path) -> Non
         command="python -m bench first",
         machine=machine,
         seconds=60,
+        stolen=0.031,
         findings=findings,
     )
     second = replace(first, subject="second", findings=replace(findings, title="Second"))
@@ -91,6 +92,7 @@ def test_recording_a_subject_replaces_it_and_nothing_else(tmp_path: Path) -> Non
     record(first, path)
     assert path.read_text() == before
     assert "| a | 1 |" in before
+    assert "3.1% taken by its host" in before
     assert "no-such-package (absent)" in before
 
 

@@ -14,9 +14,11 @@ from homeostat.errors import Conflict, JournalUnavailable
 
 
 def test_one_writer_id_cannot_be_used_twice_at_once(tmp_path: Path) -> None:
-    """The second process is told, and may start once the first has closed."""
+    """The second process is told, and what can be done, and may start once the first has closed."""
     first = open_writer(tmp_path)
-    with pytest.raises(Conflict, match="writer id"):
+    with pytest.raises(
+        Conflict, match=r"writes to the spool .*: a project has one .*End the other"
+    ):
         open_writer(tmp_path)
     first.close()
     open_writer(tmp_path).close()

@@ -14,6 +14,7 @@ import pytest
 from homeostat.errors import ModelError
 from homeostat.model_runtime.contract import Batch, LoadedModel
 from homeostat.model_runtime.loading import load
+from homeostat.model_runtime.loop_rows import MOST_NUMBERS
 from homeostat.model_runtime.onnx_program import OnnxModel, load_onnx
 from homeostat.model_runtime.placement import Placement
 from homeostat.model_runtime.residency import needed
@@ -24,7 +25,7 @@ from homeostat.registry.signature import spec_of
 pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
 onnx = pytest.importorskip("onnx", reason="onnx, which makes the models, is not installed")
 
-from onnx_kit import FEATURES, answers, entry_of, network  # noqa: E402
+from onnx_kit import FEATURES, answers, entry_of, means, network  # noqa: E402
 
 MB = 1 << 20
 
@@ -201,6 +202,13 @@ def test_a_model_saved_by_mlflow_is_served_without_it(tmp_path: Path) -> None:
     (tmp_path / "spec").write_bytes(to_json(spec))
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.splitlines() == ["['a', 'a', 'a'] (3, 4)", "[]"], done.stderr
+
+
+def test_large_rows_alone_keep_no_model_from_the_event_loop(tmp_path: Path) -> None:
+    """What counts is how long it computes, and not how long its made-up rows take to make. But the
+    loop gets no more of them than it can log at once, and fewer than it is tried with."""
+    model = loaded(entry_of(tmp_path, means(), tensor_shape=(3, 64, 64)))
+    assert model.loop_rows == MOST_NUMBERS // (3 * 64 * 64) > 0
 
 
 def test_what_it_takes_of_a_device_is_measured(tmp_path: Path) -> None:

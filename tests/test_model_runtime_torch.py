@@ -19,6 +19,7 @@ from torch import nn
 from homeostat.errors import ModelError
 from homeostat.model_runtime.contract import Batch, LoadedModel
 from homeostat.model_runtime.loading import load
+from homeostat.model_runtime.loop_rows import MOST_NUMBERS
 from homeostat.records import Feature, ModelSpec, Task, to_json
 from homeostat.registry.cache import SPEC_FILE, entry_path, model_folder, read_spec
 from homeostat.registry.mlflow_registry import Registry
@@ -64,6 +65,13 @@ class Twice(nn.Module):
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         scores: torch.Tensor = self.head(self.encoder(torch.relu(self.encoder(rows))))
         return scores
+
+
+class Means(nn.Module):
+    """Next to nothing to compute, on images whose making takes long."""
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return pixels.mean((2, 3))
 
 
 class Words(nn.Module):
@@ -190,6 +198,13 @@ def test_an_embedding_that_cannot_be_had_is_a_load_error(
         loaded(net_entry, name)
     assert "encoder" in str(raised.value)
     assert "head" in str(raised.value)
+
+
+def test_large_rows_alone_keep_no_model_from_the_event_loop(tmp_path: Path) -> None:
+    """What counts is how long it computes, and not how long its made-up rows take to make. But the
+    loop gets no more of them than it can log at once, and fewer than it is tried with."""
+    model = loaded(entry_of(tmp_path, Means(), (3, 64, 64)))
+    assert model.loop_rows == MOST_NUMBERS // (3 * 64 * 64) > 0
 
 
 def test_a_module_that_runs_twice_gives_its_last_output(tmp_path: Path) -> None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
-import re
 import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -180,20 +177,3 @@ def test_a_password_in_the_address_is_not_shown() -> None:
     """Messages name the tracking server, never its password."""
     assert shown("postgresql://me:secret@db/mlflow") == "postgresql://me:…@db/mlflow"
     assert shown("http://127.0.0.1:5000") == "http://127.0.0.1:5000"
-
-
-def test_helpers_of_one_model_wait_for_each_other(tmp_path: Path) -> None:
-    """Workers of a server want the same version at once: one fetches, the others find it there."""
-    settings = project(tmp_path, f"http://127.0.0.1:{closed_port()}")
-    settings.cache_path.mkdir(parents=True)
-    with (settings.cache_path / ".digits.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        command = [*FETCH, "--project", str(settings.project), "--version", "1"]
-        helper = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
-        waits = re.compile(rf"-> FLOCK .* {helper.pid} ")
-        while not waits.search(Path("/proc/locks").read_text()):
-            assert helper.poll() is None
-            time.sleep(0.02)
-    _, errors = helper.communicate(timeout=60)
-    assert helper.returncode == 75
-    assert b"MLflow" in errors

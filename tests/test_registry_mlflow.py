@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
+import re
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -308,3 +311,29 @@ def test_the_helper_process_fills_the_cache(logged_models: LoggedModels, tmp_pat
     ref = from_json(done.stdout, VersionRef)
     spec = verify(entry_path(settings.cache_path, "helped", version), ref.digest)
     assert spec.names[:2] == ("p0", "p1")
+
+
+def test_who_wants_the_same_version_waits(logged_models: LoggedModels, tmp_path: Path) -> None:
+    """Workers of a server ask for a version at once: one fetches, the others find it there. What
+    fetches left that were killed is cleared away, of this version and of others."""
+    settings, _, version = registered(logged_models, tmp_path, "digits", "wanted")
+    entry = entry_path(settings.cache_path, "wanted", version)
+    half = entry.with_name(f".{version}") / "model" / "half"
+    for path in (half, entry.with_name(".77") / "model"):
+        path.mkdir(parents=True)
+    command = [*FETCH, "--project", str(tmp_path), "--version", version]
+    with (settings.cache_path / f".wanted.{version}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        helpers = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(2)]
+        for helper in helpers:
+            waits = re.compile(rf"-> FLOCK .* {helper.pid} ")
+            deadline = time.monotonic() + 60
+            while not waits.search(Path("/proc/locks").read_text()):
+                assert helper.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+        assert half.exists()
+    answers = [helper.communicate(timeout=60)[0] for helper in helpers]
+    assert answers[0] == answers[1]
+    verify(entry, from_json(answers[0], VersionRef).digest)
+    assert [path.name for path in entry.parent.iterdir()] == [version]

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 from deltalake import DeltaTable, write_deltalake
 from score_kit import (
     FEATURES,
@@ -28,6 +29,7 @@ from serving_kit import CLASSES, Network
 from homeostat.identifiers import milliseconds_of
 from homeostat.journal.reader import Journal
 from homeostat.settings import Settings
+from loop.cli import cli
 
 
 @pytest.fixture(scope="module")
@@ -264,6 +266,12 @@ def test_the_same_command_again_does_nothing(
     other = score(shapes, source, target, "--keep", "none")
     assert other.status == 1
     assert "--restart" in other.error
+    assert "with other options (--keep was all, now none): give the same" in other.error
+    more = ("--keep", "note,width", "--prefix", "m_", "--log", "--version", "2")
+    assert (
+        "(--version was 1, now 2; --keep was all, now note,width; --prefix was not given, now m_; "
+        "--log was not given, now given)"
+    ) in score(shapes, source, target, *more).error
     assert score(shapes, source, target, "--keep", "none", "--restart").status == 0
     assert "note" not in pq.read_schema(target).names
     pq.write_table(rows.slice(1), source)
@@ -281,6 +289,46 @@ def test_nothing_of_somebody_elses_is_written_over(
     assert done.status == 1
     assert "there already" in done.error
     assert (tmp_path / "out.parquet").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["out.json", "out.jsonl", "out.csv.gz", "out.v2"])
+def test_an_ending_that_says_nothing_of_the_format(
+    shapes: Settings, rows: pa.Table, tmp_path: Path, name: str
+) -> None:
+    """Refused before anything is begun, with the endings there are; a format that is named makes
+    a folder of it, which is gone on with without one."""
+    pq.write_table(rows, tmp_path / "in.parquet")
+    done = score(shapes, tmp_path / "in.parquet", tmp_path / name)
+    assert done.status == 2
+    said = " ".join(done.text.replace("│", " ").split())
+    assert f"{name}: a file ends in .parquet or .csv" in said
+    assert "--format parquet, csv or delta" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["in.parquet"]
+    if name == "out.v2":
+        how = ("--format", "parquet")
+        assert score(shapes, tmp_path / "in.parquet", tmp_path / name, *how).status == 0
+        assert "earlier run" in score(shapes, tmp_path / "in.parquet", tmp_path / name).text
+
+
+def test_a_file_whose_ending_is_in_capitals(
+    shapes: Settings, rows: pa.Table, tmp_path: Path
+) -> None:
+    """It is a file, of the format it says."""
+    pq.write_table(rows, tmp_path / "in.parquet")
+    assert score(shapes, tmp_path / "in.parquet", tmp_path / "OUT.CSV").status == 0
+    with (tmp_path / "OUT.CSV").open(newline="") as file:
+        assert [line["prediction"] for line in csv.DictReader(file)] == expected(rows)[0]
+
+
+def test_it_says_when_the_model_is_loaded(shapes: Settings, rows: pa.Table, tmp_path: Path) -> None:
+    """Apart from what the command has to say in the end, and for the version that answers."""
+    pq.write_table(rows, tmp_path / "in.parquet")
+    paths = [str(tmp_path / name) for name in ("in.parquet", "out.parquet")]
+    order = ["--project", str(shapes.project), "score", *paths, "--version", "2"]
+    done = CliRunner().invoke(cli, order)
+    assert done.stderr == "version 2 is loaded; scoring\n"
+    assert done.stdout.startswith("1,000 rows answered by version 2")
+    assert CliRunner().invoke(cli, order).stderr == ""  # nothing was left to do
 
 
 @pytest.fixture(scope="module")

@@ -132,7 +132,8 @@ import resource, sys
 from loop.cli import cli
 project, *runs = sys.argv[1:]
 for source in runs:
-    command = ["--project", project, "score", source, f"{source}.out", "--workers", "1"]
+    command = ["--project", project, "score", source, f"{source}-out", "--workers", "1"]
+    command += ["--format", "parquet"]
     try:
         cli(command, standalone_mode=False)
     except SystemExit as ended:

@@ -17,7 +17,7 @@ from homeostat.errors import JournalUnavailable, ModelError
 from homeostat.model_runtime.contract import LoadedModel
 from serving.requests.asked import Asked, seconds_of
 from serving.requests.problem import Overdue, Overloaded, Refused, TooLarge
-from serving.rules.turns import Turns
+from serving.requests.turns import Turns
 
 
 @pytest.fixture(scope="module")

@@ -117,7 +117,8 @@ def test_a_column_of_32_bits(others: tuple[Feature, ...], value: int) -> None:
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     settings = typed_project(
-        tmp_path_factory.mktemp("typed"), "[serving]\ngrpc_port = 0\nbreaker_errors = 3\n"
+        tmp_path_factory.mktemp("typed"),
+        "[serving]\ngrpc_port = 0\nbreaker_errors = 3\nmax_queued_rows = 20000\n",
     )
     publish(settings, add_typed(settings), epoch=1)
     return settings
@@ -223,6 +224,57 @@ def test_the_log_has_booleans_as_two_words(server: Server, project: Settings) ->
     logged = journal.window(start, end, ["sure"]).to_pylist()
     found = {row[columns.PREDICTION_ID]: row["sure"] for row in logged}
     assert [found[id_] for id_ in ids] == ["true"] * 3 + ["false"] * 2
+
+
+def binary(rows: int) -> tuple[bytes, dict[str, str]]:
+    """Sound rows, and an output that the model does not have."""
+    values = {
+        "count": np.ones(rows, np.int64),
+        "sure": np.ones(rows, bool),
+        "width": np.ones(rows),
+    }
+    kinds = {"count": "INT64", "sure": "BOOL", "width": "FP64"}
+    inputs = [
+        {
+            "name": name,
+            "datatype": kinds[name],
+            "shape": [rows],
+            "parameters": {"binary_data_size": array.nbytes},
+        }
+        for name, array in values.items()
+    ]
+    head = json.dumps({"inputs": inputs, "outputs": [{"name": "other"}]}).encode()
+    body = head + b"".join(array.tobytes() for array in values.values())
+    return body, {"inference-header-content-length": str(len(head))}
+
+
+@pytest.mark.parametrize(("rows", "status"), [(100, 400), (20_000, 504)])
+def test_many_booleans_as_bytes_are_read_beside_the_event_loop(
+    server: Server, rows: int, status: int
+) -> None:
+    """They become lists, value by value. What waits for the thread is told that its time is over;
+    what is read at once is told what is wrong with it."""
+    body, headers = binary(rows)
+    path = f"/v2/models/{MODEL}/infer"
+    headers = {**headers, "x-request-timeout": "0.000001"}
+    answer = server.http.post(path, content=body, headers=headers)
+    assert answer.status_code == status, answer.text
+
+
+def test_too_many_rows_of_a_table_are_refused_whatever_is_in_them(server: Server) -> None:
+    """As CSV, as columns, and as rows whose columns are in another order."""
+    count = 20_001
+    names = ["width", "sure", "count"]
+    wrong = {name: ["?"] * count for name in names}
+    split = {"columns": names, "data": [["?", "?", "?"]] * count}
+    csv = b"width,sure,count\n" + b"?,?,?\n" * count
+    answers = [
+        invoke(server, csv, "text/csv"),
+        server.http.post("/invocations", json={"inputs": wrong}),
+        server.http.post("/invocations", json={"dataframe_split": split}),
+    ]
+    for answer in answers:
+        assert (answer.status_code, f"{count} rows" in answer.text) == (413, True), answer.text
 
 
 def test_batch_scoring_takes_the_same(project: Settings, tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 import httpx
 from journal_kit import ids_of
 from serving_kit import CLASSES, FEATURES, MODEL, make_project, publish, running
+from written_model_kit import add_written
 
 from homeostat.journal.reader import Journal
-from homeostat.records import Feature, ModelSpec, Task, VersionRef, to_json
-from homeostat.registry.cache import SPEC_FILE, digest_of, entry_path, hash_files, model_folder
+from homeostat.records import Task
 from homeostat.settings import Settings
 
 ROW, ENDLESS = [1.0, 2.0, 3.0, 4.0], [1e6, 0.0, 0.0, 0.0]
@@ -36,28 +36,14 @@ def _load_pyfunc(path):
     {load}
     return Model()
 """
-MLMODEL = "flavors:\n  python_function:\n    loader_module: hanging\n    code: code\n"
 
 
 def project_at(folder: Path, load: str = "pass") -> tuple[Settings, Path]:
     """With a model that somebody wrote; and the file that is there once it hangs."""
     project = make_project(folder, '[serving]\ndrain = "1s"\n[journal]\ncommit_every = "1h"\n')
-    entry, marker = entry_path(project.cache_path, MODEL, "1"), folder / "hangs"
-    code = model_folder(entry) / "code"
-    code.mkdir(parents=True)
-    (code / "hanging.py").write_text(MODULE.format(marker=str(marker), load=load))
-    (model_folder(entry) / "MLmodel").write_text(MLMODEL)
-    spec = ModelSpec(
-        model=MODEL,
-        version="1",
-        runtime="pyfunc",
-        task=Task.CLASSIFICATION,
-        features=tuple(Feature(name=feature) for feature in FEATURES),
-        tensor_shape=(len(FEATURES),),
-        files=hash_files(model_folder(entry)),
-    )
-    (entry / SPEC_FILE).write_bytes(to_json(spec))
-    publish(project, VersionRef(version="1", digest=digest_of(spec)), epoch=1)
+    marker = folder / "hangs"
+    written = add_written(project, MODULE.format(marker=str(marker), load=load))
+    publish(project, written, epoch=1)
     return project, marker
 
 

@@ -25,8 +25,9 @@ from homeostat.registry.cache import entry_path, model_folder
 from homeostat.settings import Settings
 from homeostat.settings_of_serving import ServingSettings
 from serving.counting.measuring import Measuring
+from serving.versions.cached import load_version
 from serving.versions.dispatch import dispatch
-from serving.versions.follower import Follower, load_version
+from serving.versions.follower import Follower
 from serving.versions.gpu_room import left_on_gpu, memory_of
 from serving.versions.journal import journal_writer
 from serving.versions.served_model import ServedModel

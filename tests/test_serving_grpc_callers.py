@@ -104,11 +104,23 @@ def test_a_call_that_does_not_say_waits_for_as_long_as_the_settings_say(
 ) -> None:
     """Unless it says more."""
     with triton.InferenceServerClient(f"127.0.0.1:{port_of(project)}") as client:
-        with pytest.raises(InferenceServerException, match="its time was over") as wrong:
+        with pytest.raises(
+            InferenceServerException, match=r"time was over .*serving\.deadline"
+        ) as wrong:
             client.infer(MODEL, [given()])
         assert wrong.value.status() == "StatusCode.DEADLINE_EXCEEDED"
         answer = client.infer(MODEL, [given()], client_timeout=20).get_response()
         assert answer.model_version == "1"
+
+
+def test_a_method_that_is_not_there_is_named(server: Server, project: Settings) -> None:
+    """As the caller wrote it."""
+    wanted = r"there is no method /inference\.GRPCInferenceService/ModelStatistics here"
+    with (
+        triton.InferenceServerClient(f"127.0.0.1:{port_of(project)}") as client,
+        pytest.raises(InferenceServerException, match=wanted),
+    ):
+        client.get_inference_statistics(MODEL)
 
 
 def test_a_caller_waits_from_its_first_byte(server: Server, project: Settings) -> None:

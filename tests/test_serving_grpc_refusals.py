@@ -185,12 +185,15 @@ def test_a_key_is_asked_for_before_a_message(tmp_path: Path) -> None:
 
 
 def test_what_names_no_model_is_counted_too(tmp_path: Path) -> None:
-    """Where there are several, for none of them."""
+    """Where there are several, for none of them. How long one may take to arrive is the first's."""
     first = make_project(tmp_path / "first", PROJECT)
     second = make_project(tmp_path / "second", model="other")
     for each in (first, second):
         publish(each, add_version(each, 1, runtime="onnx"), epoch=1)
     with running(first.project, second.project) as server:
+        with Raw(port_of(first)) as raw:
+            raw.begin()
+            assert too_slow(raw) == DEADLINE_EXCEEDED
         for refused in (unreadable, no_message):
             with Raw(port_of(first)) as raw:
                 raw.begin()
@@ -198,3 +201,13 @@ def test_what_names_no_model_is_counted_too(tmp_path: Path) -> None:
         assert counted(server, 400, "invalid-input", "(unknown)") == (2, 1)
         assert counted(server, 400, "bad-request", "(unknown)") == (2, 1)
         assert counted(server, 400, "invalid-input") == (0, 0)
+
+        for path in ("/predict", "/models/nobody/predict", "/v2/models/nobody/infer"):
+            assert server.http.post(path, json={"rows": []}).status_code == 404
+        for path in ("/invocations", "/models/nobody/invocations"):
+            answer = server.http.post(path, json={"inputs": []})
+            assert (answer.status_code, set(answer.json())) == (404, {"error_code", "message"})
+            assert answer.json()["error_code"] == "RESOURCE_DOES_NOT_EXIST"
+            assert MODEL in answer.json()["message"]
+            assert answer.headers["content-type"] == "application/json"
+        assert counted(server, 404, "not-found", "(unknown)") == (5, 5)

@@ -26,9 +26,12 @@ from serving.http2.calls import Call
 from serving.http2.frames import frame
 from serving.http2.headers import BlockReader
 from serving.http2.messages import Refused
+from serving.http2.outgoing import MOST_UNSENT
 from serving.http2.server import Http2Server
 
 LIMIT = 1_000_000
+# seconds for `arrive_within` where a client is slow, but not as slow: a busy machine may hold it up
+LONGER = 3.0
 
 
 class Echo:
@@ -52,6 +55,8 @@ class Echo:
         match call.path.rpartition(b"/")[2]:
             case b"Echo":
                 answer.set_result(message)
+            case b"Thousand":
+                answer.set_result(message * 1000)
             case b"Who":
                 answer.set_result((call.authorization or "nobody").encode())
             case b"Wait":
@@ -71,12 +76,15 @@ class Echo:
 class Running:
     """A server in a thread of its own."""
 
-    def __init__(self, arrive_within: float = 1.0) -> None:
+    def __init__(self, arrive_within: float = 1.0, room: int | None = None) -> None:
+        """`room`: for so many bytes that a client has not taken yet, in each socket."""
         self._arrive_within = arrive_within
         self._listener = socket.create_server(("127.0.0.1", 0))
+        if room is not None:
+            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, room)
         self.port = self._listener.getsockname()[1]
         self._ready = threading.Event()
-        self._thread = threading.Thread(target=uvloop.run, args=(self._run(),))
+        self._thread = threading.Thread(target=uvloop.run, args=(self._run(),), daemon=True)
         self._thread.start()
         self._ready.wait(PATIENCE)
 
@@ -238,6 +246,118 @@ def test_who_takes_no_answer_is_left(window: int) -> None:
         assert server.server.in_flight() == 1
         slow.sendall(frames.window_update(1, 10_000))
         assert slow.status() == "0"
+    server.stop()
+    server.join()
+
+
+def test_who_reads_slowly_gets_every_answer() -> None:
+    """All of them share one window: those behind stand still for longer than `arrive_within`, while
+    those before them go out."""
+    server = Running(LONGER)
+    streams = range(1, 55, 2)
+    with Raw(server.port) as raw:
+        raw.begin({frames.INITIAL_WINDOW: frames.MOST})
+        for stream in streams:
+            raw.call(stream, b"x" * 15_000)
+        for _ in streams[4:]:  # there is room for four to begin with
+            raw.sendall(frames.window_update(0, 15_100))
+            time.sleep(0.2)
+        assert [raw.status() for _ in streams] == ["0"] * len(streams)
+    server.stop()
+    server.join()
+
+
+def test_what_is_still_on_its_way_is_no_fault_of_the_client() -> None:
+    """It makes room for more of an answer once it has read what it was sent of it: on a slow line
+    that is long after it was sent."""
+    server, room, streams = Running(LONGER, room=65_536), 900_000, range(1, 21, 2)
+    with Raw(server.port, room=65_536) as raw:
+        raw.begin({frames.INITIAL_WINDOW: room})
+        raw.sendall(frames.window_update(0, frames.MOST - frames.WINDOW))
+        for stream in streams:
+            raw.head(stream, "/x.Y/Thousand")
+            raw.message(stream, b"x" * 1000)
+        left = room * len(streams)
+        while left:
+            *_, payload = raw.next(frames.DATA)
+            left -= len(payload)
+            time.sleep(0.01)
+        for stream in streams:
+            raw.sendall(frames.window_update(stream, LIMIT))
+        assert [raw.status() for _ in streams] == ["0"] * len(streams)
+    server.stop()
+    server.join()
+
+
+def test_an_answer_that_has_no_room_harms_no_other() -> None:
+    """A call whose client makes no room for its answer is given up; those beside it go on, whether
+    they are taken slowly or still computed."""
+    server = Running(LONGER)
+    with Raw(server.port) as raw:
+        raw.begin({frames.INITIAL_WINDOW: 0})
+        raw.call(1, b"never")
+        raw.call(3, b"slowly" * 5)
+        raw.head(5, "/x.Y/Wait")
+        raw.message(5, b"later")
+        for _ in range(35):
+            raw.sendall(frames.window_update(3, 1))
+            time.sleep(0.13)
+        *_, stream, payload = raw.next(frames.RST_STREAM)
+        assert (stream, payload) == (1, struct.pack(">I", frames.ENHANCE_YOUR_CALM))
+        assert raw.status() == "0"
+        raw.sendall(frames.window_update(5, 100))
+        server.loop.call_soon_threadsafe(server.calls.let_go.set)
+        assert raw.status() == "0"
+    server.stop()
+    server.join()
+
+
+def test_who_takes_next_to_nothing_holds_little_in_memory() -> None:
+    """Past MOST_UNSENT, what has waited for `arrive_within` is given up, or the connection where
+    the client has said that it has room for so much. What it may leave with us, it gets in the end,
+    and so does who takes one answer as slowly, of any size."""
+    server, room = Running(LONGER, room=65_536), 65_536
+    streams = range(1, 81, 2)
+    kept = -(-MOST_UNSENT // LIMIT)
+    half = bytes(MOST_UNSENT // 1600)  # of a message whose answer is larger
+    with (
+        Raw(server.port) as many,
+        Raw(server.port) as one,
+        Raw(server.port, room) as many_unread,
+        Raw(server.port, room) as one_unread,
+    ):
+        for client in (many, many_unread, one, one_unread):
+            client.begin({frames.INITIAL_WINDOW: frames.MOST})
+        for client in (many_unread, one_unread):
+            client.sendall(frames.window_update(0, frames.MOST - frames.WINDOW))
+        for client in (one, one_unread):
+            client.head(1, "/x.Y/Thousand")
+            head = struct.pack(">BI", 0, 2 * len(half))
+            client.sendall(frame(frames.DATA, 0, 1, head + half))
+            client.sendall(frame(frames.DATA, frames.END_STREAM, 1, half))
+        for client in (many, many_unread):
+            for stream in streams:
+                client.head(stream, "/x.Y/Thousand")
+                client.message(stream, bytes(LIMIT // 1000))
+        begun = [many.next(frames.HEADERS)[2] for _ in streams]
+        assert begun == list(streams)
+        for client in (one, many_unread, one_unread):
+            client.next(frames.HEADERS)
+        deadline = time.monotonic() + PATIENCE
+        while server.server.connections() > 3 or server.server.in_flight() > kept + 1:
+            assert time.monotonic() < deadline, "all of it is held"
+            for client in (many, one):
+                client.sendall(frames.window_update(0, 1))
+            for client in (many_unread, one_unread):
+                with suppress(ConnectionError, EOFError):
+                    client.next(frames.DATA)
+            time.sleep(0.1)
+        for client in (many, one):
+            client.sendall(frames.window_update(0, frames.MOST // 2))
+        given_up = [many.next(frames.RST_STREAM)[2] for _ in streams[kept:]]
+        assert sorted(given_up) == list(streams[kept:])
+        assert [many.status() for _ in streams[:kept]] == ["0"] * kept
+        assert (one.status(), one_unread.status()) == ("0", "0")
     server.stop()
     server.join()
 

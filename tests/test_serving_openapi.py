@@ -57,3 +57,17 @@ def test_every_door_is_described(server: Server) -> None:
     paths = server.http.get("/openapi.json").json()["paths"]
     assert {"/predict", "/labels", "/models", "/metrics", "/health/ready"} <= set(paths)
     assert {"/invocations", "/v2/models/{name}/infer", "/v2/models/{name}"} <= set(paths)
+
+
+def test_only_answers_that_come_are_described(server: Server) -> None:
+    """What is wrong with rows is a 422 at the server's own doors alone; a flush needs a key."""
+    described = server.http.get("/openapi.json").json()
+    answers = {
+        path: set(operation["responses"])
+        for path, operations in described["paths"].items()
+        for operation in operations.values()
+    }
+    with_422 = {path for path, statuses in answers.items() if "422" in statuses}
+    assert with_422 == {path for path in answers if path.endswith(("/predict", "/labels"))}
+    assert answers["/models/{name}/flush"] == {"200", "401", "403", "404", "503"}
+    assert "HTTPValidationError" not in str(described)

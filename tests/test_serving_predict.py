@@ -197,6 +197,41 @@ def test_what_is_not_json_is_said_to_be_so(server: Server, body: bytes) -> None:
 
 
 @pytest.mark.parametrize(
+    ("path", "headers", "status", "says"),
+    [
+        ("/predict", {"content-encoding": "gzip"}, 415, "not compressed"),
+        ("/invocations", {"content-encoding": "gzip"}, 415, "not compressed"),
+        ("/labels", {"content-encoding": "gzip"}, 415, "not compressed"),
+        ("/predict", {"content-type": "text/csv; charset=utf-8"}, 415, "not text/csv"),
+        ("/labels", {"content-type": "text/csv"}, 415, "not text/csv"),
+        ("/predict", {"content-type": "application/json; charset=utf-8"}, 400, "not JSON"),
+        ("/predict", {"content-type": "application/x-www-form-urlencoded"}, 400, "not JSON"),
+    ],
+)
+def test_why_a_body_is_not_json_is_told_where_its_headers_say_it(
+    server: Server, path: str, headers: dict[str, str], status: int, says: str
+) -> None:
+    """Compressed, or of another type; curl names one whatever it sends."""
+    answer = server.http.post(path, content=b"width,height\n", headers=headers)
+    assert answer.status_code == status, answer.text
+    assert says in answer.text
+
+
+def test_a_body_that_is_json_needs_no_headers_that_say_so(server: Server) -> None:
+    """As curl sends it; and one that is empty is said to be so."""
+    body = json.dumps({"rows": [ROW]}).encode()
+    for kind in ("application/x-www-form-urlencoded", "text/plain"):
+        answer = server.http.post("/predict", content=body, headers={"content-type": kind})
+        assert answer.status_code == 200, answer.text
+    for path, member in (("/predict", '"rows"'), ("/labels", '"labels"'), ("/invocations", "")):
+        message = server.http.post(path, content=b"", headers={"content-type": "application/json"})
+        assert message.status_code == 400
+        text = message.json().get("detail") or message.json()["message"]
+        assert "the body is empty" in text
+        assert member in text
+
+
+@pytest.mark.parametrize(
     ("ids", "row"),
     [
         (["a"], None),
@@ -370,11 +405,18 @@ def test_metrics_count_every_request_and_row(server: Server) -> None:
     for count in (1, 2, 4):
         assert server.predict([ROW] * count).status_code == 200
     assert server.predict([]).status_code == 422
+    assert server.http.post("/labels", json={"labels": []}).status_code == 422
+    assert server.http.post("/labels", content=b"{").status_code == 400
+    assert server.http.post("/models/nobody/predict").status_code == 404
     after = values(server)
     label = f'model="{MODEL}"'
     expected = {
         f'homeostat_requests_total{{code="200",{label}}}': 3,
         f'homeostat_requests_total{{code="422",{label}}}': 1,
+        f'homeostat_requests_total{{code="404",{label}}}': 1,
+        f'homeostat_errors_total{{kind="invalid-input",{label}}}': 2,
+        f'homeostat_errors_total{{kind="bad-request",{label}}}': 1,
+        f'homeostat_errors_total{{kind="not-found",{label}}}': 1,
         f"homeostat_request_seconds_count{{{label}}}": 3,
         f'homeostat_request_seconds_bucket{{le="+Inf",{label}}}': 3,
         f"homeostat_compute_seconds_count{{{label}}}": 3,
@@ -407,6 +449,10 @@ def test_every_other_path_answers_in_kind(server: Server) -> None:
         answer = server.http.request(method, path)
         assert answer.status_code == status
         assert answer.headers["content-type"] == "application/problem+json"
+    assert "send POST" in server.http.get("/predict").json()["detail"]
+    assert "/docs shows" in server.http.get("/nowhere").json()["detail"]
+    misspelt = {"width": 1, "heigth": 2, "weight": 3, "shine": 4}
+    assert 'did you mean "height"?' in server.predict([misspelt]).json()["detail"]
 
 
 def test_the_client_speaks_for_a_program(server: Server, project: Settings) -> None:

@@ -82,6 +82,15 @@ def test_several_models_are_named_by_path(server: Server, keys: dict[Scope, str]
     assert f"/models/{MODEL}/predict" in refused.json()["detail"]
 
 
+def test_each_says_whether_the_event_loop_answers_it(server: Server) -> None:
+    """The same network twice: one waits for the disk at each batch, which no event loop does."""
+    told = {each["name"]: each["serving"] for each in server.http.get("/models").json()["models"]}
+    assert {name: about["fast_paths"]["own_thread"] for name, about in told.items()} == {
+        MODEL: False,
+        "guarded": True,
+    }
+
+
 def test_a_large_request_is_split_for_the_model(server: Server, keys: dict[Scope, str]) -> None:
     """More rows than the model gets at once come back in order, also from its own thread."""
     rows = [[float(i), 1.0, -2.0, float(-i)] for i in range(50)]
@@ -188,6 +197,7 @@ def test_what_waits_for_a_restart_is_said(tmp_path: Path) -> None:
         said = server.log.read_text
         server.process.send_signal(signal.SIGHUP)
         server.wait_for(lambda: "keys and certificate are read again" in said())
+        assert server.predict([[1.0, 2.0, 3.0, 4.0]]).status_code == 200  # it has read all by now
         file.write_text(
             f'{text}\n[serving]\nport = 7777\ndeadline = "5s"\n[journal]\nsample = 0.5\n'
             '[monitor]\nevery = "1h"\n'

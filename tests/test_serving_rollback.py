@@ -1,20 +1,21 @@
-"""A rollback waits for no load, and a version that was taken back while it was loaded never serves.
+"""A rollback waits for no load and no fetch, and a version that was taken back meanwhile never
+serves.
 
 One version takes as long to load as a test wants: its code waits for a file.
 """
 
 from __future__ import annotations
 
-import json
 import socket
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
+from object_store_kit import BUCKET, object_store
 from serving_kit import (
-    FEATURES,
-    MODEL,
     PATIENCE,
     Server,
     add_version,
@@ -22,21 +23,15 @@ from serving_kit import (
     publish,
     running,
 )
+from written_model_kit import add_written
 
-from homeostat.records import Feature, ModelSpec, Task, Trial, TrialKind, VersionRef, to_json
-from homeostat.registry.cache import SPEC_FILE, digest_of, entry_path, hash_files, model_folder
+from homeostat.records import Trial, TrialKind, VersionRef
 from homeostat.settings import Settings
 
 ROWS = [[1.0, 2.0, 3.0, 4.0]]
 SLOW = "9"
-MLMODEL = """
-flavors:
-  python_function:
-    code: code
-    loader_module: waits
-signature:
-  inputs: '{inputs}'
-"""
+MISSING = VersionRef(version="77", digest="0" * 64)  # in no cache
+PATIENT = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "600", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 WAITS = """
 import time
 from pathlib import Path
@@ -59,7 +54,8 @@ def _load_pyfunc(path):
 
 
 class Slow:
-    """A server on version 2, with version 1 before it, and a version that waits for `go`."""
+    """A server on version 2, with version 1 before it, version 3 in the cache alone, and a version
+    that waits for `go`."""
 
     def __init__(
         self,
@@ -69,7 +65,7 @@ class Slow:
         mlflow: socket.socket,
     ) -> None:
         self.server, self.mlflow = server, mlflow
-        self.slow = _add_slow(settings)
+        self.slow = add_written(settings, WAITS.format(folder=str(settings.project)), SLOW)
         self._settings, self.refs = settings, refs
         self._epoch = 0
         for number in (1, 2):
@@ -107,28 +103,21 @@ class Slow:
         """In which versions of its kind are."""
         return self.children("homeostat.model_runtime.pyfunc_worker")
 
+    @contextmanager
+    def fetching(self) -> Iterator[psutil.Process]:
+        """The helper, within the block: MLflow is well, but gives no answer to what it asks."""
+        health, _ = self.mlflow.accept()
+        with health:
+            health.recv(65536)
+            health.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        asked, _ = self.mlflow.accept()
+        with asked:
+            (helper,) = self.children("homeostat.registry")
+            yield helper
+
     def children(self, module: str) -> list[psutil.Process]:
         children = psutil.Process(self.server.process.pid).children(recursive=True)
         return [each for each in children if module in each.cmdline()]
-
-
-def _add_slow(settings: Settings) -> VersionRef:
-    entry = entry_path(settings.cache_path, MODEL, SLOW)
-    folder = model_folder(entry)
-    (folder / "code").mkdir(parents=True)
-    columns = [{"name": feature, "type": "double"} for feature in FEATURES]
-    (folder / "MLmodel").write_text(MLMODEL.format(inputs=json.dumps(columns)))
-    (folder / "code" / "waits.py").write_text(WAITS.format(folder=str(settings.project)))
-    spec = ModelSpec(
-        model=MODEL,
-        version=SLOW,
-        runtime="pyfunc",
-        task=Task.CLASSIFICATION,
-        features=tuple(Feature(name=feature) for feature in FEATURES),
-        files=hash_files(folder),
-    )
-    (entry / SPEC_FILE).write_bytes(to_json(spec))
-    return VersionRef(version=SLOW, digest=digest_of(spec))
 
 
 @pytest.fixture
@@ -144,8 +133,8 @@ def slow(tmp_path: Path) -> Iterator[Slow]:
             tracking_uri = "http://127.0.0.1:{mlflow.getsockname()[1]}"
             """,
         )
-        refs = {number: add_version(settings, number, runtime="onnx") for number in (1, 2)}
-        with running(settings.project, wait=False) as server:
+        refs = {number: add_version(settings, number, runtime="onnx") for number in (1, 2, 3)}
+        with running(settings.project, wait=False, environ=PATIENT) as server:
             yield Slow(server, settings, refs, mlflow)
 
 
@@ -170,13 +159,69 @@ def test_a_promotion_is_taken_back_while_it_is_loaded(slow: Slow) -> None:
 
 
 def test_a_rollback_waits_for_no_fetch(slow: Slow) -> None:
-    """MLflow takes the connection, and says nothing."""
-    slow.promote(VersionRef(version="77", digest="0" * 64))
-    mlflow, _ = slow.mlflow.accept()
-    with mlflow:
+    """MLflow takes the question, and says nothing. The helper that asked ends."""
+    slow.promote(MISSING)
+    with slow.fetching() as helper:
         slow.promote(slow.refs[1])
         slow.server.wait_for_version(1)
-        assert slow.children("homeostat.registry"), "it is fetched still"
+        slow.server.wait_for(lambda: not helper.is_running())
+        assert "cannot serve" not in slow.server.log.read_text(), "it was not over by itself"
+
+
+def test_what_is_not_in_memory_waits_for_no_fetch(slow: Slow) -> None:
+    """It is in the cache: what is fetched for a record that holds no more is left alone."""
+    slow.promote(MISSING)
+    with slow.fetching() as helper:
+        slow.promote(slow.refs[3])
+        slow.server.wait_for_version(3)
+        assert not helper.is_running()
+        assert "cannot serve" not in slow.server.log.read_text()
+        assert slow.server.about()["problem"] is None
+
+
+def test_a_champion_comes_before_the_fetch_of_a_trial(slow: Slow) -> None:
+    """Of its own, which begins anew once it serves, and of one that is over."""
+    slow.promote(slow.refs[2], trial=MISSING)
+    with slow.fetching() as first:
+        slow.promote(slow.refs[3], trial=MISSING)
+        slow.server.wait_for_version(3)
+        assert not first.is_running()
+    with slow.fetching() as second:
+        slow.promote(slow.refs[1])
+        slow.server.wait_for_version(1)
+        assert not second.is_running()
+        assert slow.server.about()["trial"] is None
+    assert "cannot serve" not in slow.server.log.read_text()
+
+
+def test_a_fetch_outlives_a_change_that_keeps_its_version(slow: Slow) -> None:
+    """On trial beside another champion that is in memory, and then the champion itself: what was
+    fetched so far is not thrown away."""
+    slow.promote(slow.refs[2], trial=MISSING)
+    with slow.fetching() as helper:
+        for number in (1, 2, 1):
+            slow.promote(slow.refs[number], trial=MISSING)
+            slow.server.wait_for_version(number)
+        slow.promote(MISSING)
+        time.sleep(0.2)  # four polls
+        slow.promote(slow.refs[2], trial=MISSING)
+        slow.server.wait_for_version(2)
+        assert slow.children("homeostat.registry") == [helper]
+
+
+def test_a_promotion_waits_for_no_log(tmp_path: Path) -> None:
+    """Whether a version's rows fit the log is asked beside all else: its storage hangs."""
+    with object_store() as store:
+        project = make_project(
+            tmp_path, f'[serving]\npoll = "50ms"\n[journal]\npath = "s3://{BUCKET}/log"\n'
+        )
+        refs = [add_version(project, number, runtime="onnx") for number in (1, 2)]
+        publish(project, refs[0], epoch=1)
+        with store.hanging(), running(project.project, environ=store.environ) as server:
+            server.wait_for_version(1)
+            publish(project, refs[1], epoch=2)
+            server.wait_for_version(2)
+            assert "fits the log is not known" not in server.log.read_text()
 
 
 def test_a_rollback_waits_for_no_trial(slow: Slow) -> None:

@@ -202,7 +202,9 @@ def test_a_version_is_asked_by_its_name(tmp_path: Path, loaded: dict[int, Loaded
     async def work() -> list[str]:
         served.serve(loaded[2], previous=loaded[1], trial=a_trial(loaded[3], TrialKind.CANARY, 0.0))
         said = [all_well(await served.ask([[1, 2]], name=name))[0] for name in ("1", "2", "3")]
-        with pytest.raises(Refused, match="version 4 of words is not in memory; there is 2, 1, 3"):
+        with pytest.raises(
+            Refused, match="version 4 of words is not in memory; those that are: 2, 1, 3"
+        ):
             served.submit([[1, 2]], name="4")
         return [each["version"] for each in said]
 

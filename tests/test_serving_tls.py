@@ -5,12 +5,13 @@ from __future__ import annotations
 import signal
 import socket
 import ssl
-import subprocess
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 from serving_kit import PATIENCE, add_version, make_project, publish, running
+from tls_kit import make_certificate
 
 from homeostat.client import Client
 from homeostat.errors import SettingsError
@@ -19,15 +20,6 @@ from loop.server_door import flush_journal
 
 ROW = [1.0, 2.0, 3.0, 4.0]
 TLS = '[serving]\ntls_certificate = "certificate.pem"\ntls_key = "key.pem"\n'
-
-
-def make_certificate(folder: Path, name: str) -> None:
-    """Signed by itself, for loopback."""
-    command = (
-        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 "
-        "-addext subjectAltName=IP:127.0.0.1 -keyout key.pem -out certificate.pem -subj"
-    )
-    subprocess.run([*command.split(), f"/CN={name}"], cwd=folder, check=True, capture_output=True)
 
 
 def shown(url: str) -> bytes:
@@ -59,7 +51,7 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_predictions_by_https(settings: Settings, workers: str) -> None:
     """Who trusts the certificate is answered; who speaks plainly is not; SIGHUP shows a new one to
-    new connections, and one that is broken changes nothing."""
+    new connections, and one that is broken changes nothing and ends no worker."""
     folder = settings.project
     environ = {"HOMEOSTAT_SERVING_WORKERS": workers}
     with running(folder, wait=False, environ=environ) as server:
@@ -83,13 +75,18 @@ def test_predictions_by_https(settings: Settings, workers: str) -> None:
         server.process.send_signal(signal.SIGHUP)
         server.wait_for(lambda: shown(server.url) == in_file(folder))
 
-        before = in_file(folder)
-        if workers == "1":
-            (folder / "key.pem").write_text("no key")
-            server.process.send_signal(signal.SIGHUP)
-            server.wait_for(lambda: "are not a certificate and its key" in server.log.read_text())
-            assert shown(server.url) == before
+        told = "keys and certificate are read again" if workers == "1" else ".supervisor: reloaded"
+        server.wait_for(lambda: told in server.log.read_text())
+        before, processes = in_file(folder), psutil.Process(server.process.pid).children()
+        (folder / "key.pem").write_text("no key")
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_for(lambda: "are not a certificate and its key" in server.log.read_text())
+        assert shown(server.url) == before
+        assert psutil.Process(server.process.pid).children() == processes
         assert server.stop() == 0
+        said = server.log.read_text()
+        assert said.count("keys and certificate are read again") == (workers == "1")
+        assert "the certificate before is kept" in said or workers == "2"
 
 
 @pytest.mark.parametrize("given", ["tls_certificate", "tls_key"])

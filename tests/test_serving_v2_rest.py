@@ -113,7 +113,7 @@ def test_a_version_may_be_named_while_it_is_in_memory(client: triton.InferenceSe
         check(client.infer(MODEL, [given()], model_version=str(version)), version)
         assert client.is_model_ready(MODEL, str(version))
     with pytest.raises(
-        InferenceServerException, match=r"version 3 .* not in memory; there is (1, 2|2, 1)$"
+        InferenceServerException, match=r"version 3 .* not in memory; those that are: (1, 2|2, 1)$"
     ) as wrong:
         client.infer(MODEL, [given()], model_version="3")
     assert wrong.value.status() == "404"
@@ -227,6 +227,14 @@ def test_wrong_headers_are_told(server: Server, headers: dict[str, str], status:
     answer = post(server, sent_by_hand()[0], **headers)
     assert answer.status_code == status
     assert list(answer.json()) == ["error"]
+
+
+def test_a_wrong_datatype_is_told_with_the_right_one(server: Server) -> None:
+    """Where the data does not even fit the wrong one."""
+    given = {"name": "input", "shape": [1, 4], "datatype": "INT64", "data": [1.5, 2, 3, 4]}
+    answer = post(server, json.dumps({"inputs": [given]}).encode())
+    assert answer.status_code == 400
+    assert answer.json()["error"].endswith("the model takes FP32 there")
 
 
 @pytest.mark.parametrize(

@@ -180,6 +180,7 @@ GOOD = tensor("input", "FP32", [1, 4], [1, 2, 3, 4])
         ([{**GOOD, "shape": [-1, -4]}], "negative"),
         ([{**GOOD, "shape": [1] * 40}], "impossible"),
         ([{**GOOD, "shape": [2**62, 2**62]}], "values"),
+        ([{**GOOD, "shape": [1, 10**4000, 10**4000]}], "a huge number"),
         ([{**GOOD, "datatype": "FP64"}], "is FP32, not"),
         ([{**GOOD, "datatype": "INT64"}], "is FP32, not"),
         ([{**GOOD, "datatype": "BYTES", "data": list("abcd")}], "is FP32, not"),

@@ -246,7 +246,7 @@ def test_a_version_is_asked_by_its_path(
         assert answer.json()["predictions"] == Network(number).expected(ROWS)[0]
     gone = server.http.post(f"/models/{MODEL}/versions/7/predict", json={"rows": ROWS})
     assert gone.status_code == 404
-    assert gone.json()["detail"].endswith("there is 2, 1")
+    assert gone.json()["detail"].endswith("those that are: 2, 1")
 
 
 @pytest.mark.usefixtures("on_version_1")

@@ -348,12 +348,11 @@ def test_a_worker_that_cannot_start_ends_the_server(tmp_path: Path) -> None:
 def test_fewer_workers_store_what_the_others_left(tmp_path: Path) -> None:
     """A spool belongs to a worker's place; where that is gone, the first worker empties it."""
     settings = project_at(tmp_path, '[journal]\ncommit_every = "1h"\n')
-    with running(settings.project, environ=TWO) as server:
-        with Load(server.url, callers=2) as load:
-            load.wait_for(50)
-        server.process.kill()
     spool = settings.spool_path / MODEL
-    assert len([folder for folder in spool.iterdir() if list(folder.glob("*.arrows"))]) == 2
+    with running(settings.project, environ=TWO) as server:
+        with Load(server.url) as load:
+            server.wait_for(lambda: len({path.parent for path in spool.glob("*/*.arrows")}) == 2)
+        server.process.kill()
     with running(settings.project) as server:
         server.wait_for(lambda: not list(spool.glob("*-1/*.arrows")))
         assert server.stop() == 0

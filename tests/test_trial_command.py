@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -127,7 +128,10 @@ def test_the_server_answers_by_the_share_that_was_ordered(house: House) -> None:
         few = by_key(server)
         assert few == expected(house)
         assert {"1", "2"} == set(few.values())
-        assert "the server has it in memory since" in house.order("trial", "status")
+        told = house.order("trial", "status")
+        time_ = r"since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC"
+        assert re.search(f"so {time_}, by ", told)
+        assert re.search(f"the server has it in memory {time_}\n", told)
         assert json.loads(house.order("trial", "status", "--json"))["server"]["share"] == 0.3
 
         house.order("trial", "start", "2", "--as", "ab", "--share", "0.7", "--force")
@@ -170,6 +174,27 @@ def test_each_act_is_a_record_and_an_event(house: House) -> None:
     published = from_json(house.settings.rollout_path.read_bytes(), Rollout)
     assert published == house.rollout()
     assert published.trial is None
+
+
+def test_the_share_stays_unless_given(house: House) -> None:
+    """Of the version on trial. That of a shadow is one of copies: callers get a first share."""
+    start = ("trial", "start", "2", "--force", "--as")
+    for kind, share, now in (
+        ("canary", ("--share", "0.5"), 0.5),
+        ("ab", (), 0.5),
+        ("shadow", (), 0.5),
+        ("shadow", ("--share", "0.7"), 0.7),
+        ("canary", (), 0.1),
+    ):
+        house.order(*start, kind, *share)
+        trial = house.rollout().trial
+        assert trial is not None
+        assert (trial.kind, trial.share) == (kind, now)
+    house.order(*start, "canary", "--share", "0.4")
+    house.order("trial", "stop")
+    house.order(*start, "canary")
+    assert (trial := house.rollout().trial) is not None
+    assert trial.share == 0.1
 
 
 def test_the_champion_serves_on_as_it_did(house: House) -> None:

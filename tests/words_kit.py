@@ -22,6 +22,7 @@ from homeostat.model_runtime.loading import load as load_model
 from homeostat.records import Feature, ModelSpec, Rollout, Task, Trial, VersionRef
 from homeostat.registry.cache import model_folder
 from homeostat.settings import load
+from serving.batching.batcher import Batcher
 from serving.counting.measuring import Measuring
 from serving.requests.asked import Asked
 from serving.requests.later import Later
@@ -163,6 +164,11 @@ class Served:
     ) -> Later[Any]:
         body = json.dumps({"rows": rows, **members}).encode()
         return dispatch(self.model, lambda version: version.reader.read(body), asked, name)
+
+    def submit_to(
+        self, queue: Batcher, version: Version, rows: Sequence[Sequence[object]]
+    ) -> Later[Any]:
+        return queue.submit(version.reader.read(json.dumps({"rows": rows}).encode()))
 
     def count(self, name: str, **labels: str) -> float:
         """A metric's sum over the series that have these labels."""

@@ -22,7 +22,7 @@ class Network:
     def __init__(self) -> None:
         self._network = network.load(os.environ[FOLDER])
 
-    @bentoml.api(batchable=True, max_batch_size=64, max_latency_ms=10_000)  # type: ignore[untyped-decorator]
+    @bentoml.api(batchable=True, max_batch_size=64, max_latency_ms=10_000)  # type: ignore[untyped-decorator]  # for mypy it is not there
     def predict(self, rows: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
             found = self._network(torch.from_numpy(np.asarray(rows, np.float32)))

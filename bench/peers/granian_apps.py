@@ -38,7 +38,13 @@ def _open_door() -> tuple[Door, asyncio.Task[None]]:
     )
     model = models[settings.model.name]
     model.journal.start()
-    front = make_front(models, Alone(models, registry), host="127.0.0.1", draining=lambda: False)
+    front = make_front(
+        models,
+        Alone(models, registry),
+        host="127.0.0.1",
+        draining=lambda: False,
+        refused=model.measuring.refused,
+    )
     follower = Follower(model, [model], asyncio.Lock())
     task = asyncio.get_event_loop().create_task(follower.follow())
     return (model, front), task

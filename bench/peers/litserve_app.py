@@ -32,7 +32,7 @@ class Network(litserve.LitAPI):  # type: ignore[misc]  # for mypy it is not ther
     def unbatch(self, output: torch.Tensor) -> list[torch.Tensor]:
         return list(output)
 
-    def encode_response(self, output: torch.Tensor):  # type: ignore[no-untyped-def]
+    def encode_response(self, output: torch.Tensor):  # type: ignore[no-untyped-def]  # by a type LitServe would check each answer
         return {"prediction": int(output.argmax()), "probabilities": output.tolist()}
 
 

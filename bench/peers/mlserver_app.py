@@ -10,7 +10,9 @@ import sys
 from pathlib import Path
 
 import torch
-from mlserver import (  # type: ignore[import-not-found]  # lives in an environment of its own
+
+# MLServer lives in an environment of its own, where mypy does not look
+from mlserver import (  # type: ignore[import-not-found]
     MLModel,
     MLServer,
     ModelSettings,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,3 +41,14 @@ class LoadedModel(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class InProcess(Protocol):
+    """What a LoadedModel also is whose process may end by itself."""
+
+    def watch(self, tell: Callable[[bool], None]) -> None:
+        """Start it again from now on as soon as it ends. `tell`, called in any thread, hears that
+        it is away (True) and that the start is over (False), which may have failed: the next
+        predict makes another. Rows that its end is no fault of raise ModelAway."""
+        ...

@@ -7,6 +7,7 @@ from pathlib import Path
 from homeostat.errors import ModelError
 from homeostat.model_runtime.contract import LoadedModel
 from homeostat.model_runtime.placement import CPU, Placement
+from homeostat.model_runtime.telling import version_of
 from homeostat.records import ModelSpec
 from homeostat.registry.cache import model_folder
 
@@ -56,6 +57,6 @@ def load(
 
         return load_pyfunc(folder, spec, embedding=embedding, classes=classes, threads=threads)
     raise ModelError(
-        f'version {spec.version} of {spec.model} needs the runtime "{spec.runtime}", which this '
+        f'{version_of(spec)} needs the runtime "{spec.runtime}", which this '
         "release does not have; upgrade Homeostat, or fetch the version again"
     )

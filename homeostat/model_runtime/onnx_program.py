@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from homeostat.errors import ModelError
 from homeostat.model_runtime.contract import Batch, Outputs
 from homeostat.model_runtime.heads import Head, head_for
-from homeostat.model_runtime.loop_rows import loop_rows
+from homeostat.model_runtime.loop_rows import loop_rows, most_rows
+from homeostat.model_runtime.made_up import batch_of, made_up
 from homeostat.model_runtime.output_names import OUTPUT_NAMES
 from homeostat.model_runtime.placement import CPU, Placement
 from homeostat.model_runtime.residency import FreeMemory
+from homeostat.model_runtime.telling import line_of, version_of
 from homeostat.records import ModelSpec
 
 log = logging.getLogger(__name__)
@@ -79,7 +81,7 @@ class OnnxModel:
             found = self._program.run(_matrix(self.spec, batch))
         except Exception as error:  # ONNX Runtime has error classes of its own, without a base
             raise ModelError(
-                f"{_where(self.spec)} failed on {batch.rows} rows: {_line(error)}"
+                f"{version_of(self.spec)} failed on {batch.rows} rows: {line_of(error)}"
             ) from error
         predictions, probabilities = self._head.read(found[0])
         embedding = found[1].astype(np.float32, copy=False) if len(found) > 1 else None
@@ -102,7 +104,7 @@ def load_onnx(
 ) -> OnnxModel:
     """Open and warm up; raises ModelError. `embedding` names an output of the model. `free` reads
     how much of the device's memory is: by default the GPU's, where the model is on one."""
-    where = _where(spec)
+    where = version_of(spec)
     try:
         tried = placed(placement)
         measured = free is not None
@@ -113,7 +115,7 @@ def load_onnx(
         if tried.on_gpu and not placement.on_gpu:
             log.warning("%s computes on the CPU: %s", where, _FELL_BACK)
         program = _program(session, spec, embedding, where)
-        sample = _sample(program, _WARM_UP_ROWS)
+        sample = _made_up(program, _WARM_UP_ROWS)
         opened = free()
         raw, *vectors = program.run(sample)
         memory = FreeMemory(before=before, opened=opened, run=free())
@@ -121,7 +123,7 @@ def load_onnx(
         raise
     except Exception as error:  # whatever ONNX Runtime finds wrong with somebody's file
         raise ModelError(
-            f"{where} cannot be loaded: {_line(error)}; it is no ONNX model, needs a newer "
+            f"{where} cannot be loaded: {line_of(error)}; it is no ONNX model, needs a newer "
             "onnxruntime, or does not take the input its signature names"
         ) from error
     if len(raw) != len(sample):
@@ -141,7 +143,9 @@ def load_onnx(
         memory_bytes=memory.needed(size, batches) if placement.on_gpu or measured else 0,
     )
     if not placement.on_gpu:  # an event loop never waits for a GPU
-        model.loop_rows = loop_rows(lambda rows: model.predict(_made_up(program, rows)))
+        model.loop_rows = loop_rows(
+            most_rows(spec), lambda rows: batch_of(_made_up(program, rows)), model.predict
+        )
     return model
 
 
@@ -244,16 +248,8 @@ def _main_output(names: list[str], embedding: str | None, where: str) -> str:
     return found[0]
 
 
-def _made_up(program: _Program, rows: int) -> Batch:
-    return Batch(rows, matrix=_sample(program, rows).reshape(rows, -1))
-
-
-def _sample(program: _Program, rows: int) -> NDArray[Any]:
-    random, shape = np.random.default_rng(0), (rows, *program.shape)
-    if program.dtype.kind == "f":
-        return random.standard_normal(shape).astype(program.dtype)
-    # Indices of a vocabulary, bytes of an image, flags: 0 and 1 are good values of each.
-    return random.integers(0, 2, shape).astype(program.dtype)
+def _made_up(program: _Program, rows: int) -> NDArray[Any]:
+    return made_up(rows, program.shape, program.dtype)
 
 
 def _matrix(spec: ModelSpec, batch: Batch) -> NDArray[Any]:
@@ -261,12 +257,3 @@ def _matrix(spec: ModelSpec, batch: Batch) -> NDArray[Any]:
         return batch.matrix
     columns = batch.columns or {}
     return np.column_stack([np.asarray(columns[name], np.float64) for name in spec.names])
-
-
-def _where(spec: ModelSpec) -> str:
-    return f"version {spec.version} of {spec.model}"
-
-
-def _line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0]}"

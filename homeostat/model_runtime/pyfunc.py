@@ -7,15 +7,18 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from threading import Event, Lock, Thread
 
 import numpy as np
 
-from homeostat.errors import ModelDied, ModelError, ModelSilent
+from homeostat.errors import ModelAway, ModelDied, ModelError, ModelSilent
 from homeostat.model_runtime import wire
 from homeostat.model_runtime.contract import Batch, Outputs
+from homeostat.model_runtime.telling import version_of
 from homeostat.records import ModelSpec, Task
 
 log = logging.getLogger(__name__)
@@ -43,10 +46,11 @@ _STDERR = 2  # what a model prints belongs in the log, not in somebody's output
 
 
 class PyfuncModel:
-    """A model in a worker process; see contract.LoadedModel.
+    """A model in a worker process; see contract.LoadedModel and InProcess.
 
-    A worker that died is started again on the next predict; the batch it died of is lost, by
-    ModelDied. One that does not answer within `seconds` is ended, by ModelSilent.
+    A worker that died is started again, at once if it is watched, else on the next predict; the
+    batch it died of is lost, by ModelDied. One that does not answer within `seconds` is ended, by
+    ModelSilent.
     """
 
     loop_rows = 0
@@ -54,19 +58,16 @@ class PyfuncModel:
     def __init__(self, spec: ModelSpec, setup: wire.Setup, seconds: float) -> None:
         self._setup = setup
         self._seconds = seconds
-        self._closed = False
+        self._closed = Event()
+        self._watched = False
+        self._tell: Callable[[bool], None] = lambda away: None
+        self._starting = Lock()
+        self._problem = ""  # why another could not be started, until somebody hears of it
         self._worker = _Worker(spec, setup)
         self.spec = replace(spec, classes=self._worker.classes, embedding=setup.embedding)
 
     def predict(self, batch: Batch) -> Outputs:
-        if self._worker.ended:
-            self._start_again()
-        try:
-            reply = self._worker.ask(_rows(batch), self._seconds)
-        except ModelSilent as silent:
-            raise ModelSilent(
-                f"{silent}; it had {batch.rows} rows at once (serving.max_batch_rows)"
-            ) from silent
+        reply = self._ask(batch)
         if reply.labels is not None:
             predictions: list[str] | list[float] = reply.labels
         else:
@@ -78,22 +79,76 @@ class PyfuncModel:
             reply.embedding.read() if reply.embedding else None,
         )
 
+    def watch(self, tell: Callable[[bool], None]) -> None:
+        self._tell, self._watched = tell, True
+        self._watch_worker()
+
     def close(self) -> None:
-        self._closed = True
+        self._closed.set()
         self._worker.end()
 
-    def _start_again(self) -> None:
-        where = _where(self.spec)
-        if self._closed:
-            raise ModelSilent(f"{where} was closed")
+    def _ask(self, batch: Batch) -> wire.Reply:
+        """Where it is watched, who is first to find a worker dead is told so; who asks then waits
+        for the next one."""
+        worker = self._worker
+        if worker.ended:
+            if self._watched and not worker.known:
+                raise worker.away()
+            self._start_again(worker)
+            problem, self._problem = self._problem, ""
+            if problem:
+                raise ModelSilent(problem)
+        worker = self._worker
+        try:
+            with worker.asking:
+                return worker.ask(_rows(batch), self._seconds)
+        except ModelSilent as silent:
+            raise ModelSilent(
+                f"{silent}; it had {batch.rows} rows at once (serving.max_batch_rows)"
+            ) from silent
+
+    def _watch_worker(self) -> None:
+        watch = partial(self._when_ended, self._worker)
+        Thread(target=watch, name="worker's end", daemon=True).start()
+
+    def _when_ended(self, worker: _Worker) -> None:
+        worker.wait()
+        if not self._closed.is_set():
+            self._start_again(worker, once=True)
+
+    def _start_again(self, worker: _Worker, *, once: bool = False) -> None:
+        """In this one's place, unless there is another, or nobody has heard yet why there is none;
+        `once`: or it was tried before."""
+        with self._starting:
+            if self._worker is not worker or self._problem or (once and worker.followed):
+                return
+            worker.followed = True
+            self._tell(True)
+            try:
+                self._problem = self._start()
+            finally:
+                self._tell(False)
+            if self._watched and not self._problem:
+                self._watch_worker()
+
+    def _start(self) -> str:
+        """What went wrong."""
+        where = version_of(self.spec)
+        if self._closed.is_set():
+            return f"{where} was closed"
         log.warning("The worker of %s has ended; it is started again.", where)
-        self._worker.end()
+        # who still reads from it shall find its end, not a successor's line
+        with self._worker.asking:
+            self._worker.end()
         try:
             self._worker = _Worker(self.spec, self._setup)
         except (ModelError, OSError) as error:
-            raise ModelSilent(
-                f"the worker process of {where} could not be started again: {error}"
-            ) from error
+            problem = f"the worker process of {where} could not be started again: {error}"
+            log.error("%s", problem)
+            return problem
+        if self._closed.is_set():  # meanwhile, without this one
+            self._worker.end()
+        return ""
 
 
 def load_pyfunc(
@@ -124,7 +179,10 @@ class _Worker:
     """One child process, from its start to its end."""
 
     def __init__(self, spec: ModelSpec, setup: wire.Setup) -> None:
-        self._where = _where(spec)
+        self.known = False  # that it has ended, to somebody who asked
+        self.asking = Lock()
+        self.followed = False  # by another, or by the try to start one
+        self._where = version_of(spec)
         ours, theirs = socket.socketpair()
         module = "homeostat.model_runtime.pyfunc_worker"
         # -P: nothing of the folder we stand in is imported. -B: no .pyc beside the hashed files.
@@ -162,13 +220,18 @@ class _Worker:
             wire.send(self._connection, message)
             reply = wire.receive(self._connection, wire.Reply)
         except TimeoutError:
+            self.known = True
             self._process.kill()
             self._process.wait()
             raise ModelSilent(
                 f"{self._where} did not answer within {seconds:g} s; its worker process was ended"
             ) from None
         except (EOFError, OSError) as error:
-            raise self._died() from error
+            self.known = True
+            self.end()  # it may live on and hear nobody
+            # the kernel says so where it ended with something unread
+            unread = isinstance(error, BrokenPipeError | ConnectionResetError)
+            raise (self.away() if unread else ModelDied(self._how_it_ended())) from error
         if reply.error is not None:
             raise ModelError(f"{self._where}: {reply.error}")
         return reply
@@ -181,9 +244,16 @@ class _Worker:
             self._process.kill()
             self._process.wait()
 
-    def _died(self) -> ModelDied:
-        self.end()  # it may live on and hear nobody
-        return ModelDied(
+    def wait(self) -> None:
+        """For its end, whoever brings it about."""
+        self._process.wait()
+
+    def away(self) -> ModelAway:
+        self.known = True
+        return ModelAway(f"{self._how_it_ended()}. It had not read what it was asked")
+
+    def _how_it_ended(self) -> str:
+        return (
             f"the worker process of {self._where} ended (exit status {self._process.poll()}); "
             "the log shows its last words"
         )
@@ -205,7 +275,3 @@ def _rows(batch: Batch) -> wire.Rows:
         for name, values in (batch.columns or {}).items()
     }
     return wire.Rows(rows=batch.rows, columns=columns)
-
-
-def _where(spec: ModelSpec) -> str:
-    return f"version {spec.version} of {spec.model}"

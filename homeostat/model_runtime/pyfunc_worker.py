@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # no types come with it
 
 from homeostat.errors import HomeostatError
 from homeostat.model_runtime import wire

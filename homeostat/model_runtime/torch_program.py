@@ -17,9 +17,11 @@ from homeostat.model_runtime import gpu, residency
 from homeostat.model_runtime.contract import Batch, Outputs
 from homeostat.model_runtime.exported_program import Program, open_program
 from homeostat.model_runtime.heads import Head, head_for
-from homeostat.model_runtime.loop_rows import loop_rows
+from homeostat.model_runtime.loop_rows import loop_rows, most_rows
+from homeostat.model_runtime.made_up import batch_of, made_up
 from homeostat.model_runtime.placement import CPU, Placement
-from homeostat.model_runtime.small_network import agrees
+from homeostat.model_runtime.small_network import SmallNetwork, agrees
+from homeostat.model_runtime.telling import line_of, version_of
 from homeostat.records import ModelSpec
 
 FILE = Path("data") / "model.pt2"
@@ -61,7 +63,7 @@ class TorchModel:
                 raw, embedding = _run(self._program, rows, self._least_rows)
         except (RuntimeError, AssertionError, IndexError, TypeError, ValueError) as error:
             raise ModelError(
-                f"{_where(self.spec)} failed on {batch.rows} rows: {_line(error)}"
+                f"{version_of(self.spec)} failed on {batch.rows} rows: {line_of(error)}"
             ) from error
         predictions, probabilities = self._head.read(raw)
         return Outputs(predictions, probabilities, embedding)
@@ -86,8 +88,8 @@ def load_torch(
     how much of a GPU's memory it may take."""
     torch.set_num_threads(max(1, threads))
     placement = gpu.placed(placement)
-    sample = _sample(spec, _WARM_UP_ROWS)
-    where = _where(spec)
+    sample = torch.from_numpy(_made_up(spec, _WARM_UP_ROWS))
+    where = version_of(spec)
     try:
         with torch.inference_mode():
             program, memory = _placed(folder / FILE, embedding, sample, where, placement)
@@ -98,11 +100,11 @@ def load_torch(
     except torch.OutOfMemoryError as error:
         raise ModelError(
             f"{where} does not fit into the GPU's memory, of which this process may take "
-            f"{placement.memory:.0%} (serving.gpu_memory): {_line(error)}"
+            f"{placement.memory:.0%} (serving.gpu_memory): {line_of(error)}"
         ) from error
     except Exception as error:  # whatever torch finds wrong with somebody's file
         raise ModelError(
-            f"{where} cannot be loaded: {_line(error)}; it was logged by another version of "
+            f"{where} cannot be loaded: {line_of(error)}; it was logged by another version of "
             "torch, or does not take the input its signature names"
         ) from error
     if len(raw) != len(sample):
@@ -118,7 +120,9 @@ def load_torch(
         memory_bytes=memory,
     )
     if not placement.on_gpu:  # an event loop never waits for a GPU
-        model.loop_rows = loop_rows(lambda rows: model.predict(_made_up(spec, rows)))
+        model.loop_rows = loop_rows(
+            most_rows(spec), lambda rows: batch_of(_made_up(spec, rows)), model.predict
+        )
     return model
 
 
@@ -184,10 +188,7 @@ def _small_rows(program: Program, sample: torch.Tensor) -> int:
             return 0
     fits = 0
     for rows in _SMALL:
-        few = sample[:rows]
-        if _seconds(lambda few=few: small.run(few.flatten(1).numpy())) > _seconds(  # type: ignore[misc]
-            lambda few=few: program.run(few)  # type: ignore[misc]
-        ):
+        if not _is_faster(small, program, sample[:rows]):
             break
         fits = rows
     return fits
@@ -198,6 +199,11 @@ def _run_small(program: Program, rows: NDArray[Any]) -> tuple[NDArray[Any], NDAr
     outputs = program.small.run(rows)
     place = program.embedding
     return outputs[program.output], None if place is None else outputs[place]
+
+
+def _is_faster(small: SmallNetwork, program: Program, rows: torch.Tensor) -> bool:
+    ours = _seconds(lambda: small.run(rows.flatten(1).numpy()))
+    return ours <= _seconds(lambda: program.run(rows))
 
 
 def _seconds(run: Callable[[], object]) -> float:
@@ -211,18 +217,9 @@ def _seconds(run: Callable[[], object]) -> float:
     return best
 
 
-def _sample(spec: ModelSpec, rows: int) -> torch.Tensor:
-    shape = (rows, *(spec.tensor_shape or (len(spec.features),)))
-    dtype = np.dtype(spec.tensor_dtype)
-    random = np.random.default_rng(0)
-    if dtype.kind == "f":
-        return torch.from_numpy(random.standard_normal(shape).astype(dtype))
-    # Indices of a vocabulary, bytes of an image, flags: 0 and 1 are good values of each.
-    return torch.from_numpy(random.integers(0, 2, shape).astype(dtype))
-
-
-def _made_up(spec: ModelSpec, rows: int) -> Batch:
-    return Batch(rows, matrix=_sample(spec, rows).reshape(rows, -1).numpy())
+def _made_up(spec: ModelSpec, rows: int) -> NDArray[Any]:
+    shape = spec.tensor_shape or (len(spec.features),)
+    return made_up(rows, shape, np.dtype(spec.tensor_dtype))
 
 
 def _tensor(spec: ModelSpec, batch: Batch) -> torch.Tensor:
@@ -236,12 +233,3 @@ def _tensor(spec: ModelSpec, batch: Batch) -> torch.Tensor:
     if spec.tensor_shape is not None:
         array = array.reshape(batch.rows, *spec.tensor_shape)
     return torch.from_numpy(array)
-
-
-def _where(spec: ModelSpec) -> str:
-    return f"version {spec.version} of {spec.model}"
-
-
-def _line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0]}"

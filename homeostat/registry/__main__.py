@@ -7,19 +7,16 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import fcntl
 import logging
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 from homeostat.errors import HomeostatError, Unavailable
 from homeostat.records import to_json
 from homeostat.registry.feature_names import feature_names
 from homeostat.registry.mlflow_registry import Registry
-from homeostat.settings import Settings, load
+from homeostat.settings import load
 
 TRY_LATER = 75  # EX_TEMPFAIL of sysexits.h
 
@@ -34,23 +31,13 @@ def main(arguments: list[str]) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         settings = load(options.project, os.environ)
-        with _one_at_a_time(settings):
-            registry = Registry(settings)
-            found = registry.fetch(options.version, feature_names=feature_names(settings))
+        names = feature_names(settings)
+        found = Registry(settings).fetch(options.version, feature_names=names)
     except HomeostatError as error:
         sys.stderr.write(f"{error}\n")
         return TRY_LATER if isinstance(error, Unavailable) else 1
     sys.stdout.buffer.write(to_json(found) + b"\n")
     return 0
-
-
-@contextlib.contextmanager
-def _one_at_a_time(settings: Settings) -> Iterator[None]:
-    """Workers of a server ask for the same version at once: the others find it in the cache."""
-    settings.cache_path.mkdir(parents=True, exist_ok=True)
-    with (settings.cache_path / f".{settings.model.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # ends with the process, however that ends
-        yield
 
 
 if __name__ == "__main__":

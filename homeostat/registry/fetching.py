@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import logging
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from tempfile import mkdtemp
 
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
@@ -29,18 +31,18 @@ log = logging.getLogger(__name__)
 
 
 def cached(cache: Path, model: str, version: str) -> VersionRef | None:
-    """The version if the cache has it, unharmed; a harmed entry is removed."""
-    entry = entry_path(cache, model, version)
+    """The version if the cache has it, unharmed."""
     try:
-        digest = digest_of(read_spec(entry))
-        verify(entry, digest)
-    except NotReady:
+        return _whole(entry_path(cache, model, version))
+    except (NotReady, IntegrityError):
         return None
-    except IntegrityError as error:
-        log.warning("A version is fetched again, because its cache entry was harmed: %s", error)
-        shutil.rmtree(entry, ignore_errors=True)
-        return None
-    return VersionRef(version=version, digest=digest)
+
+
+def _whole(entry: Path) -> VersionRef:
+    """Raises NotReady or IntegrityError."""
+    digest = digest_of(read_spec(entry))
+    verify(entry, digest)
+    return VersionRef(version=entry.name, digest=digest)
 
 
 def download(
@@ -55,24 +57,50 @@ def download(
     """Download beside the entry, then rename: readers never see half of it."""
     entry = entry_path(cache, model, version)
     entry.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(mkdtemp(prefix=f".{version}.", dir=entry.parent))
-    try:
-        folder = partial / MODEL_FOLDER
-        _download_files(client, model, version, folder)
-        spec = spec_of(folder, model=model, version=version, task=task, names=names)
-        spec = replace(spec, files=hash_files(folder))
-        write_atomically(partial / SPEC_FILE, to_json(spec))
+    with _one_at_a_time(_lock(entry)):
         try:
-            partial.rename(entry)
-        except OSError:
-            # Another process was first; its entry is as good as ours, if it is whole.
-            found = cached(cache, model, version)
-            if found is None:
-                raise
-            return found
-    finally:
+            return _whole(entry)  # another process was first
+        except NotReady:
+            pass
+        except IntegrityError as error:
+            log.warning("A version is fetched again, as its cache entry was harmed: %s", error)
+            shutil.rmtree(entry, ignore_errors=True)
+        partial = entry.with_name(f".{version}")
         shutil.rmtree(partial, ignore_errors=True)
-    return VersionRef(version=version, digest=digest_of(spec))
+        _clear_away_others(partial)
+        try:
+            folder = partial / MODEL_FOLDER
+            folder.mkdir(parents=True)
+            _download_files(client, model, version, folder)
+            spec = spec_of(folder, model=model, version=version, task=task, names=names)
+            spec = replace(spec, files=hash_files(folder))
+            write_atomically(partial / SPEC_FILE, to_json(spec))
+            partial.rename(entry)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        return VersionRef(version=version, digest=digest_of(spec))
+
+
+def _lock(entry: Path) -> Path:
+    return entry.parent.with_name(f".{entry.parent.name}.{entry.name}.lock")
+
+
+@contextlib.contextmanager
+def _one_at_a_time(lock: Path, *, wait: bool = True) -> Iterator[None]:
+    """Workers of a server, and the loop, ask for the same version at once: the others find it in
+    the cache. Raises BlockingIOError where it should not wait, and would have to."""
+    with lock.open("w") as file:
+        # ends with the process, however that ends
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+
+
+def _clear_away_others(partial: Path) -> None:
+    """Of other versions, what fetches left that were killed; nobody may ask for those again."""
+    for left in set(partial.parent.glob(".*/")) - {partial}:
+        lock = _lock(left.with_name(left.name.removeprefix(".")))
+        with contextlib.suppress(BlockingIOError), _one_at_a_time(lock, wait=False):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _download_files(client: MlflowClient, model: str, version: str, folder: Path) -> None:
@@ -81,7 +109,6 @@ def _download_files(client: MlflowClient, model: str, version: str, folder: Path
     location = client.get_model_version_download_uri(model, version)
     if location.startswith("models:/m-"):
         location = client.get_logged_model(location.removeprefix("models:/")).artifact_location
-    folder.mkdir()
     try:
         download_artifacts(
             artifact_uri=location,

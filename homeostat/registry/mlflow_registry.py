@@ -84,7 +84,8 @@ class Registry:
             return self._create_version(client, logged.mlflow_run_id, logged.model_uri, run_id)
 
     def fetch(self, version: str, *, feature_names: tuple[str, ...]) -> VersionRef:
-        """Bring a version into the local cache; at once, and without MLflow, if it is there.
+        """Bring a version into the local cache; at once, and without MLflow, if it is there. Waits
+        for another process that fetches the same.
 
         `feature_names` name the elements of a tensor; a model of columns has its own names.
         """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
@@ -35,6 +35,27 @@ class Job:
     started_ms: int
 
 
+def differences(begun: Job, options: Options, version: str | None) -> list[str]:
+    """What is asked otherwise now, for people; `version` None asks for none of its own."""
+    found = []
+    if version is not None and version != begun.version.version:
+        found.append(f"--version was {begun.version.version}, now {version}")
+    for field in fields(Options):
+        before, now = getattr(begun.options, field.name), getattr(options, field.name)
+        if before != now:
+            name = "INPUT" if field.name == "input" else f"--{field.name.replace('_', '-')}"
+            found.append(f"{name} was {_in_words(before)}, now {_in_words(now)}")
+    return found
+
+
+def _in_words(value: str | bool | tuple[str, ...] | None) -> str:
+    if isinstance(value, tuple):
+        return ",".join(value)
+    if isinstance(value, bool):
+        return "given" if value else "not given"
+    return value or "not given"
+
+
 @dataclass(frozen=True, kw_only=True)
 class PartDone:
     number: int
@@ -56,7 +77,7 @@ class Places:
     @property
     def single(self) -> bool:
         """The output is one file, put together at the end."""
-        return self.format != "delta" and self.output.suffix == f".{self.format}"
+        return self.format != "delta" and self.output.suffix.lower() == f".{self.format}"
 
     @property
     def state(self) -> Path:

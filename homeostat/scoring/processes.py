@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -27,11 +27,13 @@ def cores() -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """`processes`: None lets the first parts decide; with a GPU there is one."""
+    """`processes`: None lets the first parts decide; with a GPU there is one. `loaded` is called
+    once this process has the model; not where from the first part on there are several."""
 
     work: Work
     total: int  # sizes of all parts that are still to do
     processes: int | None
+    loaded: Callable[[], None]
 
 
 def results(parts: Iterator[Part], plan: Plan) -> Iterator[PartDone]:
@@ -40,6 +42,7 @@ def results(parts: Iterator[Part], plan: Plan) -> Iterator[PartDone]:
         yield from _together(parts, plan.work, plan.processes)
         return
     worker = Worker(plan.work, threads=cores())
+    plan.loaded()
     # with several cores and one process, torch has them all: what else there is to do has one
     may_spread = plan.processes is None and cores() > 1 and not worker.on_gpu
     try:

@@ -14,7 +14,7 @@ from homeostat.identifiers import uuid7
 from homeostat.journal.encoding.recording import Recording
 from homeostat.records import VersionRef
 from homeostat.scoring.inputs import open_input
-from homeostat.scoring.job import Job, Options, PartDone, Places
+from homeostat.scoring.job import Job, Options, PartDone, Places, differences
 from homeostat.scoring.ledger import Finished, Ledger, ledger_of
 from homeostat.scoring.parts import Input
 from homeostat.scoring.processes import Plan, results
@@ -23,6 +23,7 @@ from homeostat.scoring.worker import Work
 from homeostat.settings import Settings
 
 Progress = Callable[[int, int, int], None]  # done of total, rows so far
+Loaded = Callable[[str], None]  # the version
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +32,7 @@ class Outcome:
     rows: int
     bad: int
     rows_before: int  # of them, by an earlier run of the same command
-    seconds: float  # of this one
+    seconds: float  # of this one, since the model was loaded
     output: Path
     bad_rows: Path | None
 
@@ -55,10 +56,9 @@ class Request:
         return Places(self.output, self.options.format, self.name)
 
 
-def score(request: Request, progress: Progress) -> Outcome:
+def score(request: Request, progress: Progress, loaded: Loaded) -> Outcome:
     """Raises InputError where input, options and version do not fit, ModelError, Unavailable.
     After any of them, and after a kill, the same call goes on."""
-    started = time.monotonic()
     options, places = request.options, request.places
     with ledger_of(places, restart=request.restart) as ledger:
         job = _job(ledger, request)
@@ -73,8 +73,15 @@ def score(request: Request, progress: Progress) -> Outcome:
         if ended is not None:
             return _outcome(ended, places, before=ended.rows, seconds=0.0)
         before = sum(part.rows for part in ledger.done())
-        finished = _go_on(ledger, job, source, request, progress)
-        seconds = time.monotonic() - started
+        began = time.monotonic()
+
+        def tell_loaded() -> None:
+            nonlocal began
+            began = time.monotonic()
+            loaded(job.version.version)
+
+        finished = _go_on(ledger, job, source, request, progress, tell_loaded)
+        seconds = time.monotonic() - began
         return _outcome(finished, places, before=before, seconds=seconds)
 
 
@@ -96,18 +103,22 @@ def _job(ledger: Ledger, request: Request) -> Job:
         )
         ledger.begin(job)
         return job
-    asked = request.wanted
-    if found.options != request.options or (asked and asked != found.version.version):
+    if changes := differences(found, request.options, request.wanted):
         raise Conflict(
-            f"{request.output} was begun with other options (version {found.version.version}, "
-            f"{found.options}): give the same ones, name another OUTPUT (of a Delta table: another "
-            "--run), or begin anew with --restart"
+            f"{request.output} was begun with other options ({'; '.join(changes)}): give the same "
+            "ones, name another OUTPUT (of a Delta table: another --run), or begin anew with "
+            "--restart"
         )
     return found
 
 
 def _go_on(
-    ledger: Ledger, job: Job, source: Input, request: Request, progress: Progress
+    ledger: Ledger,
+    job: Job,
+    source: Input,
+    request: Request,
+    progress: Progress,
+    loaded: Callable[[], None],
 ) -> Finished:
     settings = request.settings
     places = request.places
@@ -121,7 +132,7 @@ def _go_on(
     for number in sorted(done):
         publishing.add(done[number])
     left = (part for part in source.parts() if part.number not in done)
-    plan = Plan(work=work, total=source.total - size, processes=request.processes)
+    plan = Plan(work=work, total=source.total - size, processes=request.processes, loaded=loaded)
     for part in results(left, plan):
         ledger.add(part)
         done[part.number] = part

@@ -24,7 +24,9 @@ from loop.running import open_context
 @click.pass_obj
 def command(project: Path, as_json: bool) -> None:
     """Check the newest window now. The verdict is kept, and a running loop decides upon it."""
-    context = open_context(settings_of(project), environ(), preload=False)
+    settings = settings_of(project)
+    click.secho("checking the newest window", err=True, dim=True)
+    context = open_context(settings, environ(), preload=False)
     try:
         check = _check(context)
     finally:

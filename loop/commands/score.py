@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as ProgressBar
 
 from homeostat.errors import Unavailable
 from homeostat.records import VersionRef
@@ -19,7 +20,7 @@ from loop.commands.common import environ, say, settings_of, terminal
 
 if TYPE_CHECKING:
     from homeostat.scoring.job import Format
-    from homeostat.scoring.run import Outcome
+    from homeostat.scoring.run import Loaded, Outcome, Progress
 
 SOME_BAD = 3  # exit status: it ended, and some rows have no answer
 TRY_LATER = 75  # EX_TEMPFAIL of sysexits.h: something is away, and the same command may work later
@@ -112,8 +113,8 @@ def command(
         name=name,
     )
     try:
-        with _bar(terminal) as progress:
-            outcome = score(request, progress)
+        with _bar(terminal) as (progress, loaded):
+            outcome = score(request, progress, loaded)
     except Unavailable as error:
         click.secho(f"{error}; the same command goes on where it stopped", fg="red", err=True)
         raise SystemExit(TRY_LATER) from None
@@ -125,7 +126,13 @@ def command(
 def _format(output: Path) -> Format:
     if (output / "_delta_log").is_dir():
         return "delta"
-    return "csv" if output.suffix.lower() == ".csv" else "parquet"
+    ending = output.suffix.lower()
+    if ending not in ("", ".parquet", ".csv") and not output.is_dir():
+        raise click.UsageError(
+            f"OUTPUT: {output.name}: a file ends in .parquet or .csv, and a folder's name in "
+            "neither; for a folder of such a name, say --format parquet, csv or delta"
+        )
+    return "csv" if ending == ".csv" else "parquet"
 
 
 def _found(settings: Settings, version: str | None) -> VersionRef:
@@ -154,8 +161,8 @@ def _sentences(outcome: Outcome, output: Path) -> Iterator[str]:
 
 
 @contextmanager
-def _bar(console: Console) -> Iterator[Callable[[int, int, int], None]]:
-    bar = Progress(
+def _bar(console: Console) -> Iterator[tuple[Progress, Loaded]]:
+    bar = ProgressBar(
         TextColumn("scoring"),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f}%"),
@@ -173,5 +180,9 @@ def _bar(console: Console) -> Iterator[Callable[[int, int, int], None]]:
         speed = (rows - first[0]) / elapsed if elapsed else 0.0
         bar.update(task, completed=done, total=of, rows=rows, speed=speed)
 
+    def loaded(version: str) -> None:
+        click.secho(f"version {version} is loaded; scoring", err=True, dim=True)
+        bar.reset(task, completed=int(bar.tasks[task].completed))  # its clock
+
     with bar:
-        yield progress
+        yield progress, loaded

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
 
-from homeostat.records import Rollout, Trial, TrialKind
+from homeostat.records import Rollout, Trial, TrialKind, VersionRef
 from homeostat.state import rollouts
 from loop.clock import utc_now
 from loop.commands.common import actor, say, settings_of, state_of
@@ -16,6 +17,8 @@ from loop.server_door import about_model
 from loop.status import trial_words
 from loop.trying import require_fit_for_trial
 from retrain import publish, trials
+
+FIRST_SHARE = 0.1
 
 
 @click.group()
@@ -38,14 +41,15 @@ def command() -> None:
 @click.option(
     "--share",
     type=click.FloatRange(0, 1),
-    default=0.1,
-    show_default=True,
-    help="Of the requests; a key stays with its version while it holds.",
+    help="Of the requests; a key stays with its version while it holds.  [default: 0.1; of the "
+    "version on trial, as it is, unless a shadow is to answer callers now]",
 )
 @click.option("--reason", default="tried by a person", help="For the record.")
 @click.option("--force", is_flag=True, help="Even a version that did not pass its gate.")
 @click.pass_obj
-def start(project: Path, version: str, kind: str, share: float, reason: str, force: bool) -> None:
+def start(
+    project: Path, version: str, kind: str, share: float | None, reason: str, force: bool
+) -> None:
     """Put VERSION on trial, or change kind and share of the one that is.
 
     It has to take and give what the champion does. A canary and one side of an A/B test must have
@@ -55,11 +59,9 @@ def start(project: Path, version: str, kind: str, share: float, reason: str, for
     settings = settings_of(project)
     with state_of(settings) as state:
         ref, seen = require_fit_for_trial(settings, state, version, TrialKind(kind), force=force)
-        try:
-            trial = Trial(version=ref, kind=TrialKind(kind), share=share)
-        except ValueError as error:
-            raise click.UsageError(str(error)) from None
         with state.begin() as tx:
+            current = rollouts.current(tx, settings.model.name)
+            trial = _trial(ref, TrialKind(kind), share, current.trial if current else None)
             rollout = trials.start(
                 tx,
                 settings.model.name,
@@ -72,6 +74,20 @@ def start(project: Path, version: str, kind: str, share: float, reason: str, for
     publish.publish(settings.rollout_path, rollout)
     champion = rollout.champion.version
     say(f"{trial_words(trial)} beside version {champion} (epoch {rollout.epoch})")
+
+
+def _trial(ref: VersionRef, kind: TrialKind, share: float | None, before: Trial | None) -> Trial:
+    """Without a share it keeps the one it has. That of a shadow was of copies: it may be all of
+    them, and is not what callers are to get."""
+    if share is None:
+        share = FIRST_SHARE
+        if before is not None and before.version.version == ref.version:
+            to_callers = before.kind is TrialKind.SHADOW and kind is not TrialKind.SHADOW
+            share = FIRST_SHARE if to_callers else before.share
+    try:
+        return Trial(version=ref, kind=kind, share=share)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
 
 
 @command.command()
@@ -122,4 +138,5 @@ def _at_server(rollout: Rollout, trial: Trial, server: dict[str, Any] | None) ->
     breaker = (
         "" if loaded["breaker"] == "closed" else f"; its circuit breaker is {loaded['breaker']}"
     )
-    return f"the server has it in memory since {loaded['since']}{breaker}"
+    since = datetime.fromisoformat(loaded["since"])
+    return f"the server has it in memory since {since:%F %T} UTC{breaker}"

@@ -12,11 +12,13 @@ import click
 from rich.markup import escape
 
 from alerts.endpoints import load_endpoints
+from homeostat.errors import Unavailable
 from homeostat.settings import Settings
 from homeostat.settings_checks import require_files
 from loop.clock import utc_now
 from loop.commands.common import configure_logging, environ, settings_of, state_of, terminal
-from loop.household import Addresses, addresses, household, only_one
+from loop.household import Addresses, addresses, household, only_one, require_ports
+from loop.server_door import serving_version
 from loop.status import gather, next_step
 
 
@@ -29,6 +31,7 @@ def command(project: Path) -> None:
     load_endpoints(settings, environ())  # a missing secret is told here, not in a log
     configure_logging("up")
     lock = only_one(settings)
+    require_ports(settings)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -43,26 +46,52 @@ def command(project: Path) -> None:
 def _tell(settings: Settings, stop: threading.Event) -> None:
     """Where everything is, then what happens, one line a change."""
     terminal.print(f"Starting [bold]{settings.model.name}[/]; logs in {settings.logs_path}")
-    shown = Addresses(server=None, console=None, mlflow=None)
+    told: set[str] = set()
     said = volume = ""
+    serving: str | None = None
     while not stop.wait(0.5):
         found = addresses(settings)
-        if found != shown and found.server and found.console:
-            shown = found
-            terminal.print(f"  predictions  {found.server}/predict  (API: {found.server}/docs)")
-            terminal.print(f"  status page  {found.console}")
-            if found.mlflow:
-                terminal.print(f"  MLflow       {found.mlflow}")
-            volume = volume or _say_volume(settings)
-        if not shown.console:
+        for place in _places(found):
+            if place not in told:
+                told.add(place)
+                terminal.print(place)
+        try:
+            with state_of(settings) as state:
+                status = gather(settings, state, utc_now(), limit=1)
+        except Unavailable:  # the loop waits for it, too
             continue
-        with state_of(settings) as state:
-            status = gather(settings, state, utc_now(), limit=1)
-        version = status.rollout.champion.version if status.rollout else None
-        now_said = f"{next_step(status)}" + (f" Version {version} serves." if version else "")
+        if not status.loop_alive:  # it is being started
+            continue
+        if found.server:
+            volume = volume or _say_volume(settings)
+        promoted = status.rollout.champion.version if status.rollout else None
+        if found.server and serving != promoted:
+            serving = serving_version(settings)
+        now_said = next_step(status) + _who_serves(promoted, serving)
         if now_said != said:
             said = now_said
             terminal.print(f"[dim]{utc_now():%H:%M:%S}[/] {escape(said)}")
+
+
+def _places(found: Addresses) -> list[str]:
+    """As far as they are there."""
+    places = []
+    if found.server:
+        places.append(f"  predictions  {found.server}/predict  (API: {found.server}/docs)")
+    if found.console:
+        places.append(f"  status page  {found.console}")
+    if found.mlflow and places:  # written down before all else
+        places.append(f"  MLflow       {found.mlflow}")
+    return places
+
+
+def _who_serves(promoted: str | None, serving: str | None) -> str:
+    """The record says who is to serve, and the server who does."""
+    if promoted is None:
+        return ""
+    if promoted == serving:
+        return f" Version {promoted} serves."
+    return f" Version {promoted} is promoted; the server loads it."
 
 
 def _say_volume(settings: Settings) -> str:

@@ -13,7 +13,7 @@ from itertools import chain
 import msgspec
 import numpy as np
 
-from homeostat.errors import HomeostatError, InputError, JournalUnavailable, ModelError
+from homeostat.errors import HomeostatError, InputError, JournalUnavailable, ModelAway, ModelError
 from homeostat.identifiers import Identifiers
 from homeostat.journal.encoding.batch import PredictionBatch
 from homeostat.model_runtime.contract import Batch, LoadedModel, Outputs
@@ -96,11 +96,15 @@ class Answering:
         """
         try:
             return self.together(requests, wait, logged=logged, said=said)
-        except JournalUnavailable as error:
+        except (JournalUnavailable, ModelAway) as error:
             return [error] * len(requests)
         except Exception as error:  # noqa: BLE001 - whatever the model raises
             ask = partial(self.together, logged=logged, said=said)
             return Apart(ask, self._told).answers(requests, error)
+
+    def computing(self) -> bool:
+        """Whether a batch is in the model: the next one's thread will wait for it."""
+        return self._predicting.locked()
 
     def forget(self) -> None:
         """Nothing is kept; see Recalling."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import isqrt
 
-from homeostat.errors import HomeostatError, JournalUnavailable, ModelDied, ModelSilent
+from homeostat.errors import HomeostatError, JournalUnavailable, ModelAway, ModelDied, ModelSilent
 from serving.batching.contract import Result
 from serving.requests.parsing import Rows
 
@@ -49,7 +49,7 @@ class Apart:
             return [self._told(self._over)] * len(requests)
         try:
             return self._ask(requests)
-        except JournalUnavailable as error:
+        except (JournalUnavailable, ModelAway) as error:
             return [error] * len(requests)
         except Exception as error:  # noqa: BLE001 - whatever the model raises
             return self.answers(requests, error)

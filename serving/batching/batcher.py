@@ -17,9 +17,10 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from time import perf_counter
 
-from homeostat.errors import HomeostatError, JournalUnavailable, ModelError
+from homeostat.errors import HomeostatError, JournalUnavailable, ModelAway, ModelError
 from serving.batching.contract import Answers, Result
 from serving.batching.pace import SLOW, Pace
+from serving.batching.taking import take, take_one_role, take_overdue
 from serving.batching.waiting import Waiting, rows_in
 from serving.requests.asked import Asked
 from serving.requests.body import too_many_rows
@@ -27,9 +28,10 @@ from serving.requests.forms import Written
 from serving.requests.later import Later
 from serving.requests.parsing import Rows
 from serving.requests.problem import Overdue, Overloaded
+from serving.requests.shares import has_share
+from serving.requests.turns import Turns
 from serving.rules.health import Health
 from serving.rules.routing import Role
-from serving.rules.turns import Turns
 
 PAUSE = 0.05  # seconds between two tries of what the journal does not take
 CALM = 10.0  # seconds without a slow append, until one is made on the event loop again
@@ -39,7 +41,8 @@ class Batcher:
     """The queue before one loaded version, used from the event loop's thread alone.
 
     A queue belongs to a version, so an answer never mixes two. A batch of more than `loop_rows` is
-    answered in a thread. `patience` is how many seconds a request waits for a journal that has no
+    answered in a thread, and so is one that would wait for the model while another queue's batch is
+    in it: `computing`. `patience` is how many seconds a request waits for a journal that has no
     room for its rows, or hangs, before it is told so; or, where it `may_drop` rows, before it is
     answered without being logged. `gather` is how many seconds the first request of a batch waits
     for others, on a model that is idle; `rested` is called when nobody waits any more.
@@ -60,6 +63,7 @@ class Batcher:
         gather: float = 0.0,
         waited: Callable[[Sequence[float]], None] | None = None,
         rested: Callable[[], None] = lambda: None,
+        computing: Callable[[], bool] = lambda: False,
     ) -> None:
         self._answer = answer
         self._pace = pace
@@ -73,6 +77,7 @@ class Batcher:
         self._gather = gather
         self._waited = waited  # told how long the requests of a batch were in the queue
         self._rested = rested
+        self._computing = computing
         self._gathering: asyncio.TimerHandle | None = None
         self._special = 0  # of those that wait, how many say who asks
         self._odd = 0  # and how many are odd
@@ -94,7 +99,7 @@ class Batcher:
         if rows.count > self._max_queued_rows:
             raise too_many_rows(rows.count, self._max_queued_rows)
         if self.waiting_rows + rows.count > self._max_queued_rows and not (
-            asked and asked.caller and self._has_room(asked.caller, rows.count)
+            asked and asked.caller and self._has_share(asked.caller, rows.count)
         ):
             held = self._no_room or self._pace.running() > SLOW
             what = "room in the prediction log" if held else "the model"
@@ -125,12 +130,8 @@ class Batcher:
             self._loop.call_soon(self._turn)
         return future
 
-    def _has_room(self, caller: str, count: int) -> bool:
-        """In a queue that others have filled: for its share of it, and never for more than twice
-        the limit together."""
-        held, most = self._held, self._max_queued_rows
-        share = most // len(held.keys() | {caller})
-        return held.get(caller, 0) + count <= share and self.waiting_rows + count <= 2 * most
+    def _has_share(self, caller: str, count: int) -> bool:
+        return has_share(self._held, self.waiting_rows, self._max_queued_rows, caller, count)
 
     async def drained(self) -> None:
         """Returns once nothing waits and nothing runs."""
@@ -143,7 +144,14 @@ class Batcher:
 
     def _turn(self) -> None:
         self._gathering = None
-        batch = self._take_specially() if self._special else self._take()
+        if self._health.away:
+            self._refuse_overdue()
+            self._go_on(PAUSE)
+            return
+        if self._special:
+            batch = self._take_specially()
+        else:
+            batch = take(self._pending, self._max_batch_rows)
         if not batch:  # all of them were overdue
             self._go_on()
             return
@@ -152,7 +160,8 @@ class Batcher:
             self._waited([now - waiting.since for waiting in batch])
         requests = [waiting.rows for waiting in batch]
         large = self.waiting_rows > self._loop_rows and rows_in(batch) > self._loop_rows
-        if not (large or self._no_room or self._loop.time() < self._slow_until):
+        slow = self._no_room or self._loop.time() < self._slow_until
+        if not (large or slow or self._computing()):
             self._finish(batch, self._answer(requests, 0.0))
             return
         wait = max(0.0, batch[0].until - self._loop.time()) if self._no_room else 0.0
@@ -172,7 +181,7 @@ class Batcher:
                 waiting.until = min(waiting.until, now + self._patience)
             while pending and pending[0].until <= now:
                 if self._may_drop:
-                    taken = self._take(until=now)
+                    taken = take(pending, self._max_batch_rows, until=now)
                     for role in {waiting.rows.role for waiting in taken}:
                         self._answer_aside([each for each in taken if each.rows.role == role])
                 else:
@@ -194,46 +203,22 @@ class Batcher:
         unlogged = partial(self._answer, [waiting.rows for waiting in batch], logged=False)
         self._loop.run_in_executor(self._aside, unlogged).add_done_callback(answered)
 
-    def _take(self, until: float = math.inf) -> list[Waiting]:
-        """Whole requests, as many as fit, and whose time is over by then; one that fits nowhere
-        goes alone."""
-        pending, count = self._pending, 0
-        batch: list[Waiting] = []
-        while pending and (until == math.inf or pending[0].until <= until):
-            rows = pending[0].rows.count
-            if batch and count + rows > self._max_batch_rows:
-                break
-            count += rows
-            batch.append(pending.popleft())
-        return batch
-
     def _take_specially(self) -> list[Waiting]:
         """Without those whose time is over; callers in turn if not all fit; of one role."""
-        if not self._odd and self.waiting_rows <= self._max_batch_rows:
+        pending, most = self._pending, self._max_batch_rows
+        if not self._odd and self.waiting_rows <= most:
             self._turns = None
-            return self._take()
+            return take(pending, most)
         self._refuse_overdue()
-        if self.waiting_rows <= self._max_batch_rows:
+        if self.waiting_rows <= most:
             self._turns = None
-            batch = list(self._pending)
-        else:
-            self._turns = self._turns or Turns()
-            batch = self._turns.next(self._pending, self._max_batch_rows)
-        batch = [each for each in batch if each.rows.role == batch[0].rows.role]
-        self._keep_but(batch)
-        return batch
+            return take_one_role(pending, list(pending))
+        self._turns = self._turns or Turns()
+        return take_one_role(pending, self._turns.next(pending, most))
 
     def _refuse_overdue(self) -> None:
-        now = self._loop.time()
-        late = [each for each in self._pending if each.asked and each.asked.until <= now]
-        if late:
-            self._keep_but(late)
-            for waiting in late:
-                self._settle(waiting, Overdue("its time was over before the model was free"))
-
-    def _keep_but(self, taken: Sequence[Waiting]) -> None:
-        gone = {id(each) for each in taken}
-        self._pending = deque(each for each in self._pending if id(each) not in gone)
+        for waiting in take_overdue(self._pending, self._loop.time()):
+            self._settle(waiting, Overdue("the model was free"))
 
     def _finish(self, batch: Sequence[Waiting], results: Sequence[Result]) -> None:
         if self._watcher is not None:
@@ -242,6 +227,7 @@ class Batcher:
             self._slow_until = self._loop.time() + CALM
         refused: JournalUnavailable | None = None
         held: list[Waiting] = []
+        unread: list[Waiting] = []
         answered = failed = 0
         for waiting, result in zip(batch, results, strict=True):
             if not isinstance(result, HomeostatError):
@@ -250,16 +236,20 @@ class Batcher:
             elif self._patience and isinstance(result, JournalUnavailable):
                 held.append(waiting)
                 refused = result
+            elif isinstance(result, ModelAway) and not waiting.unread:
+                waiting.unread = True
+                unread.append(waiting)
             else:
                 failed += isinstance(result, ModelError)
                 self._settle(waiting, result)
         if failed or not self._health.well:
             self._health.told(answered, failed)
+        self._pending.extendleft(reversed(unread))
         if refused is not None:
             self._hold(held, refused)
             return
         self._no_room = False
-        self._go_on()
+        self._go_on(PAUSE if unread else 0.0)
 
     def _hold(self, held: Sequence[Waiting], refused: JournalUnavailable) -> None:
         """Let what the journal refused wait for the next try, unless its time is over by then."""

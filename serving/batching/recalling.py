@@ -38,6 +38,9 @@ class Recalling:
         """Nobody waits any more: what comes from here on was not in flight with what is over."""
         self._last = {}
 
+    def computing(self) -> bool:
+        return self._answering.computing()
+
     def answer(
         self, requests: Sequence[Rows], wait: float = 0.0, *, logged: bool = True
     ) -> list[Result]:

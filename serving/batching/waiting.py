@@ -22,12 +22,12 @@ class Waiting(msgspec.Struct):
     asked: Asked | None = None
     since: float = 0.0
     odd: bool = False  # it has a deadline, or not the usual role
+    unread: bool = False  # by a model that had ended; once it may be asked again
 
     @property
     def caller(self) -> str:
         """Who takes turns with others."""
-        asked = self.asked
-        return (asked.caller or asked.connection) if asked else ""
+        return self.asked.whose if self.asked else ""
 
     @property
     def count(self) -> int:

@@ -122,6 +122,9 @@ class Measuring:
         self._by_code.add(str(status))
         self._by_kind.add(kind or f"status-{status}")
 
+    def labels_refused(self, kind: str) -> None:
+        self._by_kind.add(kind)
+
     def unlogged(self, rows: int) -> None:
         """Answered rows that the journal could not even count."""
         for field in ("received", "dropped"):

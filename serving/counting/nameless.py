@@ -1,4 +1,5 @@
-"""Refusals of calls of gRPC that nobody has read yet: their model's name is in the message."""
+"""Refusals of requests that name no model served here, or that nobody has read yet: over gRPC the
+name is in the message."""
 
 from __future__ import annotations
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
 import msgspec
@@ -18,18 +17,26 @@ from homeostat.auth import Scope
 from homeostat.errors import AuthError, HomeostatError
 from serving.counting.scraping import text_of
 from serving.doors.inference_pages import PREFIX, add_pages
-from serving.doors.label_desk import LabelDesk
+from serving.doors.invocations_door import SCORING, scoring_refusal
+from serving.doors.label_pages import add_labels
 from serving.doors.mlflow_pages import add_scoring_pages
+from serving.doors.naming import NoSuchModel, model_of, only_model
 from serving.doors.peers import Peers
 from serving.doors.rest_door import error_body
 from serving.pages import descriptions
 from serving.pages.docs_page import HEADERS, docs_page
 from serving.pages.fast_paths import fast_paths
-from serving.requests.body import Gone, check_length, read_body
+from serving.pages.openapi import without_validation
+from serving.requests.body import Gone
 from serving.requests.problem import UNEXPECTED, Problem, Refused, problem_of
 from serving.versions.served_model import ServedModel, Version
 
 log = logging.getLogger(__name__)
+
+
+class _App(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        return without_validation(super().openapi())
 
 
 def make_app(
@@ -38,10 +45,11 @@ def make_app(
     *,
     open_to_others: bool,
     ready: Callable[[], Awaitable[None]],
+    refused: Callable[[int, str], None],
 ) -> FastAPI:
     """`open_to_others`: the server can be reached from beyond loopback, so reading needs a key.
-    `ready` raises NotReady."""
-    app = FastAPI(
+    `ready` raises NotReady. `refused` is told what is refused since no model has its name."""
+    app = _App(
         title="Homeostat model server",
         description=descriptions.SERVER,
         openapi_tags=descriptions.TAGS,
@@ -49,7 +57,7 @@ def make_app(
         redoc_url=None,
     )
     _add_docs(app)
-    _add_problems(app)
+    _add_problems(app, refused)
     _add_health(app, models, ready)
 
     def check(request: Request) -> None:
@@ -59,7 +67,7 @@ def make_app(
     _add_reading(app, models, peers, check)
     add_pages(app, models, check=check, ready=ready)
     add_scoring_pages(app, ready)
-    _add_labels(app, models, peers)
+    add_labels(app, models, peers)
     _add_predictions(app, models)
     return app
 
@@ -70,16 +78,19 @@ def _add_docs(app: FastAPI) -> None:
         return HTMLResponse(docs_page(app.openapi()), headers=HEADERS)
 
 
-def _add_problems(app: FastAPI) -> None:
+def _add_problems(app: FastAPI, refused: Callable[[int, str], None]) -> None:
     @app.exception_handler(HomeostatError)
     async def ours(request: Request, error: Exception) -> Response:
         assert isinstance(error, HomeostatError)
-        return _response(request, problem_of(error))
+        problem = problem_of(error)
+        if isinstance(error, NoSuchModel) and request.method == "POST":
+            refused(problem.status, problem.kind)
+        return _response(request, problem)
 
     @app.exception_handler(HTTPException)
     async def theirs(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        problem = problem_of(Refused(str(error.detail), status=error.status_code))
+        problem = problem_of(Refused(_told(request, error), status=error.status_code))
         return _response(request, problem, error.headers)
 
     @app.exception_handler(Gone)
@@ -93,6 +104,16 @@ def _add_problems(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def unexpected(request: Request, _error: Exception) -> Response:
         return _response(request, UNEXPECTED)
+
+
+def _told(request: Request, error: HTTPException) -> str:
+    path, allowed = request.url.path[:100], (error.headers or {}).get("Allow")
+    match error.status_code:
+        case 404:
+            return f"there is no path {path}; /docs shows those there are"
+        case 405 if allowed is not None:
+            return f"{request.method} is not what {path} takes; send {allowed}"
+    return str(error.detail)
 
 
 def _add_health(
@@ -142,84 +163,39 @@ def _add_reading(
         return Response(text_of(await peers.snapshot()), media_type=CONTENT_TYPE_LATEST)
 
 
-def _add_labels(app: FastAPI, models: Mapping[str, ServedModel], peers: Peers) -> None:
-    desks = {
-        name: LabelDesk(model.journal.label, model.settings.model.task, lambda: datetime.now(UTC))
-        for name, model in models.items()
-    }
-
-    async def store(model: ServedModel, request: Request) -> dict[str, int]:
-        model.keys.allow(request.headers.get("authorization"), Scope.LABEL)
-        limit = int(model.settings.serving.max_body)
-        check_length(request.headers.raw, limit)
-        body = await read_body(request.receive, limit)
-        stored = await desks[model.name].take(body)
-        model.measuring.labels(stored)
-        return {"stored": stored}
-
-    @app.post("/labels", **descriptions.LABELS)
-    async def labels(request: Request) -> dict[str, int]:
-        return await store(_only(models, "labels"), request)
-
-    @app.post("/models/{name}/labels", **descriptions.LABELS)
-    async def labels_of(name: str, request: Request) -> dict[str, int]:
-        return await store(_named(models, name), request)
-
-    @app.post(
-        "/models/{name}/flush",
-        tags=["labels"],
-        summary="Commit everything logged so far to the journal's tables (admin)",
-        responses={503: descriptions.PROBLEM},
-    )
-    async def flush(name: str, request: Request) -> Mapping[str, int]:
-        model = _named(models, name)
-        model.keys.allow(request.headers.get("authorization"), Scope.ADMIN)
-        return await peers.flush(name)
-
-
 def _add_predictions(app: FastAPI, models: Mapping[str, ServedModel]) -> None:
     """Documented here, answered in asgi.py: what still arrives here names no model we have."""
 
     @app.post("/predict", **descriptions.PREDICT)
     async def predict() -> None:
-        _only(models, "predict")
+        only_model(models, "predict")
 
     @app.post("/models/{name}/predict", **descriptions.PREDICT)
     async def predict_with(name: str) -> None:
-        _named(models, name)
+        model_of(models, name)
 
     @app.post("/models/{name}/versions/{version}/predict", **descriptions.PREDICT)
     async def predict_by(name: str, version: str) -> None:
-        _named(models, name).named(version)
+        model_of(models, name).named(version)
 
     @app.post("/invocations", **descriptions.INVOCATIONS)
     async def invocations() -> None:
-        _only(models, "invocations")
+        only_model(models, "invocations")
 
     @app.post("/models/{name}/invocations", **descriptions.INVOCATIONS)
     async def invocations_with(name: str) -> None:
-        _named(models, name)
+        model_of(models, name)
 
 
-def _named(models: Mapping[str, ServedModel], name: str) -> ServedModel:
-    if name not in models:
-        known = ", ".join(models)
-        raise Refused(f'no model "{name[:100]}" is served here; there is {known}', status=404)
-    return models[name]
-
-
-def _only(models: Mapping[str, ServedModel], verb: str) -> ServedModel:
-    if len(models) > 1:
-        paths = ", ".join(f"/models/{name}/{verb}" for name in models)
-        raise Refused(f"several models are served here; use {paths}", status=404)
-    return next(iter(models.values()))
-
-
-def allow_any(models: Mapping[str, ServedModel], authorization: str | None) -> None:
-    """Any valid key of any model will do."""
+def allow_any(
+    models: Mapping[str, ServedModel],
+    authorization: str | None,
+    scopes: Collection[Scope] = tuple(Scope),
+) -> None:
+    """A key of any model will do, for any of these."""
     failure: AuthError | None = None
     for model in models.values():
-        for scope in Scope:
+        for scope in scopes:
             try:
                 model.keys.allow(authorization, scope)
             except AuthError as error:
@@ -268,7 +244,7 @@ def _about_version(version: Version | None) -> dict[str, Any] | None:
         "embedding": spec.embedding,
         "classes": list(spec.classes),
         "since": version.since.isoformat(),
-        "fast_paths": fast_paths(version.model),
+        "fast_paths": fast_paths(version.model, version.loop_rows),
         "image": msgspec.to_builtins(spec.image),
         "load_seconds": round(version.load_seconds, 3),
         "breaker": version.health.phase,
@@ -286,4 +262,7 @@ def _response(
     told, body = problem.headers() | dict(headers or {}), problem.body()
     if request.url.path.startswith(PREFIX):  # clients of another protocol
         told, body = told | {"content-type": "application/json"}, error_body(problem)
+    elif request.url.path.endswith(SCORING):
+        _, scoring, body = scoring_refusal(problem, problem.status)
+        told |= scoring
     return Response(body, problem.status, headers=told)

@@ -17,6 +17,7 @@ from serving.doors.rest_door import InferDoor
 from serving.requests.body import Gone, Receive, Send, read_body
 from serving.requests.door import Door
 from serving.requests.forms import parts_of
+from serving.requests.unreadable import explained
 from serving.tracing.door import TracedDoor
 from serving.tracing.tracing import Tracing
 from serving.versions.served_model import ServedModel
@@ -89,7 +90,7 @@ async def _predict(door: Door, scope: AsgiScope, receive: Receive, send: Send) -
     except Gone:
         return
     except HomeostatError as error:
-        await _refuse(send, error, door)
+        await _refuse(send, explained(error, scope["headers"]), door)
     except Exception as error:
         log.exception("a prediction failed unexpectedly")
         await _refuse(send, error, door)

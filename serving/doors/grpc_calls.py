@@ -14,7 +14,9 @@ from google.protobuf.message import DecodeError
 
 from homeostat.auth import Scope
 from homeostat.errors import AuthError, HomeostatError, InputError
-from serving.doors.inference_pages import about_server, about_version, model_of
+from serving.doors.admin_app import allow_any
+from serving.doors.inference_pages import about_server, about_version
+from serving.doors.naming import model_of
 from serving.doors.rest_door import refusal_of
 from serving.http2 import messages as codes
 from serving.http2.calls import Answer, Call
@@ -87,18 +89,14 @@ class InferenceCalls:
         if path in self._others:
             return min(self.limit, MOST_OF_OTHERS)
         if path != INFER:
-            raise Refused(codes.UNIMPLEMENTED, f"there is no method {path[:100]!r} here")
-        failure: AuthError | None = None
-        for model in self._models.values():
-            try:
-                model.keys.allow(call.authorization, Scope.PREDICT)
-            except AuthError as error:
-                failure = error
-            else:
-                return self.limit
-        assert failure is not None
-        self._count(failure.status, problem_of(failure).kind)
-        raise failure
+            name = path[:100].decode("utf-8", "replace")
+            raise Refused(codes.UNIMPLEMENTED, f"there is no method {name} here")
+        try:
+            allow_any(self._models, call.authorization, (Scope.PREDICT,))
+        except AuthError as error:
+            self._count(error.status, problem_of(error).kind)
+            raise
+        return self.limit
 
     def turned_away(self, call: Call, refused: Refused) -> None:
         if call.path == INFER:
@@ -195,12 +193,13 @@ def _submitted(model: ServedModel, request: Any, asked: Asked, size: int) -> Lat
     def read(version: Version) -> Rows:
         return read_rows(request, version.v2)
 
-    if size > LARGE and takes_long(request):
-        return read_aside(model, read, asked, size, request.model_version or None)
+    name = request.model_version or None
+    if size > LARGE and (takes_long(request) or named_version(model, name).v2.listed):
+        return read_aside(model, read, asked, size, name)
     plain = model.plain
-    if plain is not None and asked.charge is None and not request.model_version:
+    if plain is not None and asked.charge is None and name is None:
         return plain.batcher.submit(read(plain), asked)
-    return dispatch(model, charged(read, asked.charge), asked, request.model_version or None)
+    return dispatch(model, charged(read, asked.charge), asked, name)
 
 
 def _measured(model: ServedModel, started: float) -> Callable[[Later[Any]], None]:

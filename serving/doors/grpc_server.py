@@ -42,6 +42,7 @@ def make_grpc_server(
     host: str,
     port: int,
     *,
+    arrive_within: float,
     check: Callable[[str | None], None],
     ready: Callable[[], Awaitable[None]],
     refused: Refused,
@@ -61,13 +62,12 @@ def make_grpc_server(
         ) from None
     calls = InferenceCalls(models, check, ready, refused, asyncio.get_running_loop())
     listener = listen(host, port, _PORT, shared=shared)
-    arrive = max(model.settings.serving.arrive_within for model in models.values())
     shown = f"[{host}]" if ":" in host else host
     return Http2Server(
         listener,
         calls if tracing is None else TracedCalls(calls, INFER, tracing),
         address=f"{shown}:{listener.getsockname()[1]}",
-        arrive_within=arrive.total_seconds(),
+        arrive_within=arrive_within,
         keep_alive=KEEP_ALIVE,
         tls=tls,
     )

@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request
 
 import homeostat
 from homeostat.records import ModelSpec
+from serving.doors.naming import model_of
 from serving.open_inference.signature import (
     Described,
     inputs_of,
@@ -18,7 +19,6 @@ from serving.open_inference.signature import (
 )
 from serving.pages import descriptions
 from serving.pages.fast_paths import fast_paths
-from serving.requests.problem import Refused
 from serving.versions.reading import named_version
 from serving.versions.served_model import ServedModel, Version
 
@@ -86,13 +86,6 @@ def _add_model(
         named_version(model_of(models, name), request.path_params.get("version"))
 
 
-def model_of(models: Mapping[str, ServedModel], name: str) -> ServedModel:
-    if name not in models:
-        known = ", ".join(models)
-        raise Refused(f"no model {name[:100]} is served here; there is {known}", status=404)
-    return models[name]
-
-
 def about_server() -> dict[str, Any]:
     return {"name": NAME, "version": homeostat.__version__, "extensions": EXTENSIONS}
 
@@ -126,7 +119,7 @@ def parameters_of(version: Version) -> dict[str, Any]:
         "task": spec.task.value,
         "classes": list(spec.classes),
         "optional_inputs": optional_inputs_of(spec),
-        "fast_paths": fast_paths(version.model),
+        "fast_paths": fast_paths(version.model, version.loop_rows),
         "image": msgspec.to_builtins(spec.image),
     }
 

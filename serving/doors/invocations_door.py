@@ -18,13 +18,16 @@ from serving.requests.invocations import from_csv, from_json
 from serving.requests.later import Later
 from serving.requests.limits import charged
 from serving.requests.parsing import Rows
-from serving.requests.problem import Refused, problem_of
+from serving.requests.problem import Problem, Refused, problem_of
 from serving.versions.dispatch import dispatch
 from serving.versions.reading import read_aside
 from serving.versions.served_model import ServedModel, Version
 
+Read = Callable[[bytes, ModelSpec, float], bytes]  # of at most so many rows
+
+SCORING = "/invocations"  # how the paths end
 MAX_DIGITS = 19
-READERS: Mapping[str, Callable[[bytes, ModelSpec], bytes]] = {
+READERS: Mapping[str, Read] = {
     "application/json": from_json,
     "text/csv": from_csv,
 }
@@ -39,8 +42,6 @@ CODES = {
     503: "TEMPORARILY_UNAVAILABLE",
 }
 _encode = msgspec.json.Encoder().encode
-
-Read = Callable[[bytes, ModelSpec], bytes]
 
 
 class InvocationsDoor:
@@ -62,7 +63,8 @@ class InvocationsDoor:
         brought, asked = told
 
         def read(version: Version) -> Rows:
-            rows = version.reader.read(brought(body, version.model.spec))
+            reader = version.reader
+            rows = reader.read(brought(body, version.model.spec, reader.most_rows))
             rows.form = written
             return rows
 
@@ -80,9 +82,14 @@ class InvocationsDoor:
         problem = problem_of(error)
         status = 400 if isinstance(error, InputError) else problem.status
         self._measuring.refused(status, problem.kind)
-        code = CODES.get(status, "INTERNAL_ERROR" if status >= 500 else "BAD_REQUEST")
-        headers = problem.headers() | {"content-type": "application/json"}
-        return Refusal(status, headers, _encode({"error_code": code, "message": problem.text()}))
+        return scoring_refusal(problem, status)
+
+
+def scoring_refusal(problem: Problem, status: int) -> Refusal:
+    """As MLflow has it."""
+    code = CODES.get(status, "INTERNAL_ERROR" if status >= 500 else "BAD_REQUEST")
+    headers = problem.headers() | {"content-type": "application/json"}
+    return Refusal(status, headers, _encode({"error_code": code, "message": problem.text()}))
 
 
 def written(piece: Piece) -> bytes:

@@ -107,4 +107,6 @@ async def check_ready(
         raise NotReady("the server is going down")
     for model in models.values():
         model.ready()
+        if model.waits_for:
+            raise NotReady(f"{model.name}: {model.waits_for}")
     await peers.check_ready()

@@ -6,7 +6,7 @@ from time import perf_counter
 
 from serving.requests.aside import LARGE
 from serving.requests.asked import Asked, asked_of
-from serving.requests.door import Headers, Refusal
+from serving.requests.door import Headers, Refusal, plainly
 from serving.requests.forms import Written
 from serving.requests.images import is_image
 from serving.requests.later import Later
@@ -56,7 +56,7 @@ class PredictDoor:
     def _answer_image(self, body: bytes, told: Asked | None) -> Later[Written]:
         version = named_version(self._model, self._version)
         then = after_reading(self._model, version, told, self._version)
-        return version.images.later(body, then)
+        return version.images.later(body, then, told)
 
     def answered(self, started: float) -> None:
         self._measuring.answered(perf_counter() - started)
@@ -64,4 +64,4 @@ class PredictDoor:
     def refuse(self, error: BaseException) -> Refusal:
         problem = problem_of(error)
         self._measuring.refused(problem.status, problem.kind)
-        return Refusal(problem.status, problem.headers(), problem.body())
+        return plainly(problem)

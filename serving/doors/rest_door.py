@@ -18,7 +18,7 @@ from serving.requests.limits import charged
 from serving.requests.parsing import Rows
 from serving.requests.problem import Problem, Refused, problem_of
 from serving.versions.dispatch import dispatch
-from serving.versions.reading import read_aside
+from serving.versions.reading import named_version, read_aside
 from serving.versions.served_model import ServedModel, Version
 
 _MAX_DIGITS = 18
@@ -48,7 +48,7 @@ class InferDoor:
 
     def answer(self, body: bytes, told: tuple[int | None, Asked | None]) -> Later[Written]:
         length, asked = told
-        if len(body) > LARGE and takes_long(body, length):
+        if len(body) > LARGE and self._takes_long(body, length):
             return read_aside(
                 self._model,
                 lambda serving: serving.v2.read(body, length),
@@ -64,6 +64,11 @@ class InferDoor:
 
             return dispatch(self._model, charged(read, charge), asked, self._version)
         return version.batcher.submit(version.v2.read(body, length), asked)
+
+    def _takes_long(self, body: bytes, length: int | None) -> bool:
+        if takes_long(body, length):
+            return True
+        return named_version(self._model, self._version).v2.listed
 
     def answered(self, started: float) -> None:
         self._measuring.answered(perf_counter() - started)

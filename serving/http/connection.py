@@ -23,19 +23,18 @@ from uvicorn.server import ServerState
 from homeostat.errors import HomeostatError
 from serving.http.exchange import Ended, Exchange
 from serving.http.heads import MOST_BYTES, MOST_HEADERS, too_much
-from serving.http.refusals import refusal_of, written
+from serving.http.lines import CLOSING, OK, CommonLines, written
 from serving.http2.unsent import Unsent
 from serving.requests.body import too_large
-from serving.requests.door import Door
+from serving.requests.door import Door, plainly
 from serving.requests.forms import Written, parts_of
 from serving.requests.later import Later
-from serving.requests.problem import Refused, TooLarge
+from serving.requests.problem import Refused, TooLarge, problem_of
+from serving.requests.unreadable import explained
 
 log = logging.getLogger(__name__)
 
 Doors = Mapping[bytes, Door]
-OK = b"content-type: application/json\r\ncontent-length: %d\r\n\r\n"
-CLOSING = b"connection: close\r\n" + OK
 
 
 class Connection(HttpToolsProtocol):
@@ -60,8 +59,7 @@ class Connection(HttpToolsProtocol):
         self._unread: int | None = None  # bytes of a head, or behind a body, without an end yet
         self._measures_heads = False  # only where one may be larger than a read
         self._unsent = Unsent()
-        self._given: Any = None
-        self._lines = b""
+        self._common = CommonLines(server_state)
         self._stays = True  # until the server is about to end
 
     def connection_made(self, transport: Any) -> None:
@@ -137,8 +135,8 @@ class Connection(HttpToolsProtocol):
         # an answer would be taken for that of a request before this one
         if not self.busy and not self.transport.is_closing():
             door = self._doors.get(self.url)
-            refusal = refusal_of(error) if door is None else door.refuse(error)
-            self.transport.write(b"".join(written(refusal, self._common(), last=True)))
+            refusal = plainly(problem_of(error)) if door is None else door.refuse(error)
+            self.transport.write(b"".join(written(refusal, self._common.now(), last=True)))
         cycle = self.cycle
         if cycle is not None:  # who answers it must not wait for the rest of its body
             cycle.disconnected = True
@@ -238,7 +236,7 @@ class Connection(HttpToolsProtocol):
             body = parts[0] if len(parts) == 1 else b"".join(parts)
             answer = door.answer(body, exchange.told)
         except HomeostatError as error:
-            self._refuse(exchange, error)
+            self._refuse(exchange, explained(error, self.headers))
         except Exception as error:
             log.exception("a prediction failed unexpectedly")
             self._refuse(exchange, error)
@@ -249,33 +247,25 @@ class Connection(HttpToolsProtocol):
     def _answer(self, exchange: Exchange, started: float, answer: Later[Written]) -> None:
         error = answer.exception()
         if error is not None:
-            self._refuse(exchange, error)
+            alone = exchange is self.cycle and self._reading_since is None
+            # else they may be those of the request after it
+            self._refuse(exchange, explained(error, self.headers) if alone else error)
             return
         exchange.door.answered(started)
         body = answer.result()
         if type(body) is bytes:
             head = (OK if exchange.keep_alive else CLOSING) % len(body)
-            self._send(exchange, [STATUS_LINE[200], self._common(), head, body])
+            self._send(exchange, [STATUS_LINE[200], self._common.now(), head, body])
             return
         body, headers = parts_of(body)
         if not exchange.keep_alive:
             headers.append((b"connection", b"close"))
         lines = [b"%b: %b\r\n" % each for each in headers]
-        self._send(exchange, [STATUS_LINE[200], self._common(), *lines, b"\r\n", body])
+        self._send(exchange, [STATUS_LINE[200], self._common.now(), *lines, b"\r\n", body])
 
     def _refuse(self, exchange: Exchange, error: BaseException) -> None:
-        refusal = exchange.door.refuse(error)
-        if refusal.headers.get("connection") == "close":  # the rest of the request is not read
-            exchange.keep_alive = False
-        self._send(exchange, written(refusal, self._common(), last=not exchange.keep_alive))
-
-    def _common(self) -> bytes:
-        """The date, and whatever else uvicorn puts into every answer: new once a second."""
-        given = self.server_state.default_headers
-        if given is not self._given:
-            self._given = given
-            self._lines = b"".join([b"%b: %b\r\n" % each for each in given])
-        return self._lines
+        refusal = exchange.refused(error)
+        self._send(exchange, written(refusal, self._common.now(), last=not exchange.keep_alive))
 
     def _send(self, exchange: Exchange, parts: list[bytes]) -> None:
         exchange.response_complete = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from homeostat.errors import HomeostatError
-from serving.requests.door import Door
+from serving.requests.door import Door, Refusal
 
 
 class _Nobody:
@@ -38,6 +38,12 @@ class Exchange:
         self.told: Any = None  # of the headers, by the door to itself
         self.response_complete = False
         self.disconnected = False
+
+    def refused(self, error: BaseException) -> Refusal:
+        refusal = self.door.refuse(error)
+        if refusal.headers.get("connection") == "close":  # the rest of the request is not read
+            self.keep_alive = False
+        return refusal
 
 
 class Ended:

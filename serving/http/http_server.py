@@ -12,13 +12,13 @@ from typing import Any, cast
 
 import uvicorn
 
-from homeostat.errors import SettingsError
 from homeostat.settings_of_serving import ServingSettings
 from serving.doors.asgi import AsgiApp
 from serving.doors.grpc_server import GrpcServer
 from serving.http.acceptor import Acceptor
 from serving.http.connection import Connection
 from serving.requests.door import Door
+from serving.sharing.certificate_pair import load_pair
 from serving.sharing.listening import BACKLOG
 
 log = logging.getLogger(__name__)
@@ -64,16 +64,7 @@ class Certificate:
         stays."""
         if self.context is None or self._certificate is None:
             return
-        try:
-            # tried on another context first: half a pair would leave this one without any
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self._certificate, self._key)
-            self.context.load_cert_chain(self._certificate, self._key)
-        except (OSError, ssl.SSLError) as error:
-            raise SettingsError(
-                f"{self._certificate} and {self._key} are not a certificate and its key ({error}); "
-                "both have to be PEM files, the key without a password",
-                key="serving.tls_certificate",
-            ) from None
+        load_pair(self._certificate, self._key, self.context)
 
 
 class Server(uvicorn.Server):

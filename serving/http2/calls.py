@@ -19,9 +19,11 @@ class Call:
         "data",
         "ended",
         "headers",
+        "kept",
         "limit",
         "moved",
         "out",
+        "ready",
         "size",
         "window",
     )
@@ -38,6 +40,8 @@ class Call:
         self.window = window  # bytes we may still send
         self.out: memoryview | None = None  # of the answer, what waits for the window
         self.moved = began  # when some of the answer was last sent, if it waits
+        self.ready = began  # when the answer was there, if it waits
+        self.kept = 0  # bytes of all of the answer, if it waits: what was sent of it stays too
 
     @property
     def path(self) -> bytes:

@@ -88,12 +88,17 @@ class Connection(asyncio.Protocol):
             self._close_if_done()
 
     def sweep(self, now: float, *, call: float, idle: float) -> None:
-        """End what has been coming in for longer than `call` seconds, a connection whose client has
-        taken nothing of an answer for as long, and one that was not used for longer than `idle`."""
-        waiting = (each.moved for each in self._open.values() if each.out is not None)
-        if max(self._out.unsent_for(now), now - min(waiting, default=now)) > call:
+        """End what has been coming in for longer than `call` seconds, a call for whose answer alone
+        its client has made no room for as long, or that has waited so long behind too many others,
+        a connection whose client takes nothing at all, and one not used for longer than `idle`."""
+        stands = self._out.stands_for(now, self._open.values())
+        stuck = [key for key, each in self._open.items() if self._out.waits_for(each, now) > call]
+        if stands > call or (stuck and len(stuck) == len(self._open)):
             self._out.abort()  # to close would wait for the client
             return
+        for stream in {*stuck, *self._out.behind(self._open, now, call)}:
+            self._out.write(frames.reset(stream, frames.ENHANCE_YOUR_CALM))
+            self._forget(stream)
         for stream, each in list(self._open.items()):
             if not each.ended and now - each.began > call:
                 self._turn_away(stream, each, messages.too_slow(call))

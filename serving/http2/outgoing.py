@@ -6,7 +6,7 @@ Frames of one turn of the event loop leave in one write.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from serving.http2 import frames, headers, messages
 from serving.http2.calls import Call
@@ -14,6 +14,11 @@ from serving.http2.frames import BrokenConnection, frame
 from serving.http2.messages import Refused
 from serving.http2.unsent import Unsent
 
+# Bytes of answers that a client may leave with us for as long as it likes: four of the largest that
+# gRPC's clients take unless told otherwise. Their bytes are bounded, and not how fast they have to
+# go: at a rate that a slow line keeps up with, who means ill would hold all of them for hours. And
+# only what has waited for a while is given up: the answers of many calls may be more for a moment.
+MOST_UNSENT = 16 << 20
 _LAST = frames.END_STREAM | frames.END_HEADERS
 
 
@@ -26,6 +31,10 @@ class Outgoing:
         self._largest = frames.LARGEST
         self._frames: list[bytes] = []
         self._unsent = Unsent()
+        self._unsent_at = 0.0  # when something of it was last seen to wait for the client's network
+        self._moved = 0.0  # when some of any answer was last sent
+        self._most_out = MOST_UNSENT  # or one answer, where that is larger
+        self._few_at = loop.time()  # when no more than that was last seen to be out
 
     def open(self, transport: asyncio.Transport) -> None:
         self._transport = transport
@@ -44,17 +53,45 @@ class Outgoing:
         if self._transport is not None:
             self._transport.abort()
 
-    def unsent_for(self, now: float) -> float:
-        """For how many seconds the client has taken nothing of what is out; asked now and then."""
-        if self._transport is None:
+    def stands_for(self, now: float, calls: Iterable[Call]) -> float:
+        """For how many seconds the client has taken nothing: of what is out, or, where all of that
+        has left, of the answers that wait for the window that all share; or too little, of what it
+        said it had room for. Asked now and then."""
+        size = 0 if self._transport is None else self._transport.get_write_buffer_size()
+        stood = self._unsent.stands_for(size, now)
+        if size <= self._most_out:
+            self._few_at = now
+        if size:
+            self._unsent_at = now
+            return max(stood, now - self._few_at)
+        held = [call.moved for call in calls if call.out is not None and call.window > 0]
+        return now - max(self._moved, self._unsent_at, min(held)) if held else 0.0
+
+    def waits_for(self, call: Call, now: float) -> float:
+        """For how many seconds the client has made no room for this answer by itself, since all
+        that it was sent of it, or of others, had left."""
+        if call.out is None or call.window > 0:
             return 0.0
-        return self._unsent.stands_for(self._transport.get_write_buffer_size(), now)
+        return now - max(call.moved, self._unsent_at)
+
+    def behind(self, calls: Mapping[int, Call], now: float, within: float) -> list[int]:
+        """Streams whose answer has waited for longer than `within` with too much before it. The
+        first of all never has: an answer of any size may go out as slowly as it will."""
+        before, found = 0, []
+        for stream, call in calls.items():
+            if call.out is None:
+                continue
+            if before > MOST_UNSENT and now - call.ready > within:
+                found.append(stream)
+            before += call.kept
+        return found
 
     def pause_reading(self) -> None:
         if self._transport is not None:
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
+        self._most_out, self._few_at = MOST_UNSENT, self._loop.time()  # what was out has left
         if self._transport is not None:
             self._transport.resume_reading()
 
@@ -67,7 +104,12 @@ class Outgoing:
         """See `send`."""
         self.write(frame(frames.HEADERS, frames.END_HEADERS, stream, headers.BEGIN))
         call.out, call.moved = memoryview(messages.wrapped(message)), self._loop.time()
-        return self.send(stream, call)
+        if len(message) > self._most_out:
+            self._most_out = len(message)
+        if self.send(stream, call):
+            return True
+        call.ready, call.kept = call.moved, len(message)
+        return False
 
     def send(self, stream: int, call: Call) -> bool:
         """As much of the answer as the windows allow; whether that was the end of it."""
@@ -81,7 +123,7 @@ class Outgoing:
             call.window -= size
             self._window -= size
             out = out[size:]
-            call.moved = self._loop.time()
+            call.moved = self._moved = self._loop.time()
         self.write(frame(frames.HEADERS, _LAST, stream, headers.DONE))
         return True
 

@@ -48,7 +48,7 @@ class AnswerWriter:
         """Whether this output can be asked for, with such parameters; raises InputError."""
         if name not in self._datatypes:
             raise InputError(
-                f"the model has no output {shown(name)}; there is {', '.join(self._datatypes)}",
+                f"the model has no output {shown(name)}; its outputs: {', '.join(self._datatypes)}",
                 field=name,
             )
         if "classification" in parameters:

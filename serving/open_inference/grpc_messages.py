@@ -63,14 +63,14 @@ class GrpcForm(msgspec.Struct):
 
 
 def read_rows(request: Any, reader: InferReader) -> Rows:
-    """Raises InputError. An answer holds bytes where the request did."""
+    """Raises InputError, TooLarge. An answer holds bytes where the request did."""
     raw = request.raw_input_contents
     if raw and len(raw) != len(request.inputs):
         raise InputError(f"{len(raw)} raw_input_contents for {len(request.inputs)} inputs")
     tensors = []
     for place, each in enumerate(request.inputs):
         shape = list(each.shape)
-        size = size_of(each.name, shape)
+        size = size_of(each.name, shape, reader.most_rows)
         if raw:
             data = raw[place]
             values = raw_values(each.name, each.datatype, size, data, 0, len(data))

@@ -5,6 +5,7 @@ A body is JSON, or JSON followed by the tensors' bytes: then a header says how l
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import chain
@@ -54,8 +55,10 @@ _LISTS: dict[str, Any] = {
 }
 
 
-def read_head(body: bytes, length: int | None) -> tuple[Head, list[Tensor]]:
-    """`length`: of the JSON, where a header said so. Raises InputError, Refused (400)."""
+def read_head(
+    body: bytes, length: int | None, most_rows: float = math.inf
+) -> tuple[Head, list[Tensor]]:
+    """`length`: of the JSON, where a header said so. Raises InputError, TooLarge, Refused (400)."""
     if length is not None and length > len(body):
         raise Refused(
             f"Inference-Header-Content-Length is {length}, and the body has {len(body)} bytes",
@@ -64,7 +67,7 @@ def read_head(body: bytes, length: int | None) -> tuple[Head, list[Tensor]]:
     head = _decoded(body) if length is None else _decoded_often(body[:length])
     tensors, place = [], len(body) if length is None else length
     for each in head.inputs:
-        size = size_of(each.name, each.shape)
+        size = size_of(each.name, each.shape, most_rows)
         given = (each.parameters or _EMPTY).get(BINARY_SIZE)
         if given is None:
             values = _from_json(each, size)
@@ -96,7 +99,8 @@ def _decoded(text: bytes) -> Head:
     try:
         return _decode(text)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise Refused(f"not an inference request: {error}", status=400) from None
+        why = error if text else "there is no JSON"
+        raise Refused(f"not an inference request: {why}", status=400) from None
 
 
 @lru_cache(maxsize=256)
@@ -131,7 +135,7 @@ def _from_json(each: Input, size: int) -> Values:
         values = _from_nested(each, decoder.type)
     if len(values) != size:
         raise InputError(
-            f"{shown(each.name)} holds {len(values)} values, its shape {each.shape} {size}",
+            f"{shown(each.name)} holds {len(values)} values, its shape stands for {shown(size)}",
             field=each.name,
         )
     if dtype is None:

@@ -21,6 +21,7 @@ from serving.open_inference.signature import (
     inputs_of,
     optional_inputs_of,
 )
+from serving.requests.body import check_rows
 from serving.requests.finite import is_finite
 from serving.requests.parsing import Rows, check_ids, check_keys
 from serving.requests.rows import RowCheck, shown
@@ -75,6 +76,14 @@ class TensorReader:
             check_keys(rows.keys, rows.count)
         return rows
 
+    def told(self, error: InputError) -> InputError:
+        """One that was found before the version was asked: with what it takes there."""
+        described = self._inputs.get(error.field or "")
+        if described is None:
+            return error
+        more = f"the model takes {described.datatype} there"
+        return InputError(f"{error}; {more}", row=error.row, field=error.field)
+
     def _by_name(self, tensors: Sequence[Tensor]) -> dict[str, Tensor]:
         given: dict[str, Tensor] = {}
         for tensor in tensors:
@@ -84,7 +93,7 @@ class TensorReader:
             if name not in self._inputs and name not in self._optional:
                 known = ", ".join(list(self._inputs)[:20])
                 raise InputError(
-                    f"the model has no input {shown(name)}; there is {known}", field=name
+                    f"the model has no input {shown(name)}; its inputs: {known}", field=name
                 )
             given[name] = tensor
         return given
@@ -190,14 +199,17 @@ def _check_values(matrix: NDArray[Any], name: str, taken: Range | None) -> None:
         )
 
 
-def size_of(name: str, shape: Sequence[int]) -> int:
-    """How many values a shape stands for; raises InputError where it stands for none."""
+def size_of(name: str, shape: Sequence[int], most_rows: float = math.inf) -> int:
+    """How many values a shape stands for; raises InputError where it stands for none, and TooLarge
+    where for too many rows, before any value is looked at."""
     if len(shape) > MAX_DIMENSIONS or any(size < 0 for size in shape):
         raise InputError(
             f"{shown(name)} has an impossible shape: at most {MAX_DIMENSIONS} sizes, "
             "none of them negative",
             field=name,
         )
+    if shape:
+        check_rows(shape[0], most_rows)
     return math.prod(shape)
 
 

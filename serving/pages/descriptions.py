@@ -9,7 +9,9 @@ from serving.requests.labels import MOST_LABELS
 
 SERVER = (
     "Predictions of the versions that the rollout records name, and labels for them. "
-    "Errors are application/problem+json and name the row and the field."
+    "Errors of the server's own paths are application/problem+json and name the row and the field; "
+    "those of other protocols are as these have them. The header x-request-timeout says after how "
+    "many seconds a prediction is of no use any more."
 )
 
 TAGS: list[dict[str, Any]] = [
@@ -54,15 +56,9 @@ ERROR: dict[str, Any] = {
     },
 }
 
-_REFUSALS: dict[int | str, dict[str, Any]] = {
-    400: PROBLEM,
-    401: PROBLEM,
-    403: PROBLEM,
-    404: PROBLEM,
-    413: PROBLEM,
-    422: PROBLEM,
-    503: PROBLEM,
-}
+_REFUSALS: dict[Any, dict[str, Any]] = dict.fromkeys((400, 401, 403, 404, 413, 422, 503), PROBLEM)
+# Beside those, of predictions.
+_PREDICTED = (408, 429, 500, 504)
 
 
 def _operation(
@@ -88,6 +84,11 @@ def _operation(
         },
     }
 
+
+_FALLBACK = {
+    "type": "boolean",
+    "description": "true where another version answered than the one it should be, which fails",
+}
 
 PREDICT = _operation(
     "predictions",
@@ -133,9 +134,11 @@ PREDICT = _operation(
                 "items": {"type": "array", "items": {"type": "number"}},
             },
             "classes": {"type": "array", "items": {"type": "string"}},
+            "fallback": _FALLBACK,
         },
     },
     {"rows": [[5.1, 3.5, 1.4, 0.2]]},
+    _REFUSALS | dict.fromkeys((*_PREDICTED, 415, 501), PROBLEM),
 )
 
 PREDICT["openapi_extra"]["requestBody"]["content"]["image/*"] = {
@@ -178,6 +181,7 @@ LABELS = _operation(
     },
     {"type": "object", "properties": {"stored": {"type": "integer"}}},
     {"labels": [{"id": "01890a5d-ac96-774b-bcce-b302099a8057", "value": 3}]},
+    _REFUSALS | {415: PROBLEM},
 )
 
 _V2_PARAMETERS = {"type": "object"}
@@ -224,7 +228,7 @@ INFER = _operation(
         },
     },
     {"inputs": [{"name": "input", "shape": [1, 4], "datatype": "FP32", "data": [5, 3.5, 1.4, 0]}]},
-    dict.fromkeys((400, 401, 403, 404, 413, 415, 503), ERROR),
+    dict.fromkeys((*_PREDICTED, 400, 401, 403, 404, 413, 415, 503), ERROR),
 )
 
 _MLFLOW_ERROR: dict[str, Any] = {
@@ -266,9 +270,11 @@ INVOCATIONS = _operation(
             "predictions": {"type": "array"},
             "ids": {"type": "array", "items": {"type": "string"}},
             "version": {"type": "string"},
+            "fallback": _FALLBACK,
         },
     },
     {"dataframe_split": {"columns": ["a", "b"], "data": [[5.1, 3.5]]}},
-    # where no model has the name, the server's own answer
-    dict.fromkeys((400, 401, 403, 413, 415, 503), _MLFLOW_ERROR) | {404: PROBLEM},
+    dict.fromkeys((*_PREDICTED, 400, 401, 403, 404, 413, 415, 503), _MLFLOW_ERROR),
 )
+
+INVOCATIONS["openapi_extra"]["requestBody"]["content"]["text/csv"] = {"schema": {"type": "string"}}

@@ -17,7 +17,7 @@ class FastPaths(TypedDict):
     own_thread: bool  # all of them in a thread of their own
 
 
-def fast_paths(model: LoadedModel) -> FastPaths:
+def fast_paths(model: LoadedModel, loop_rows: int) -> FastPaths:
     numbers = all(feature.kind == "number" for feature in model.spec.features)
     # only networks that run in this process have these
     rows: int = getattr(model, "small_rows", 0)
@@ -26,6 +26,6 @@ def fast_paths(model: LoadedModel) -> FastPaths:
         matrix=numbers,
         numpy_rows=rows,
         packed_convolutions=packed,
-        loop_rows=model.loop_rows,
-        own_thread=model.loop_rows == 0,
+        loop_rows=loop_rows,
+        own_thread=loop_rows == 0,
     )

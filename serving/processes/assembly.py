@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -66,15 +66,17 @@ def make_models(
     open_journal: OpenJournal,
     meter: Meter | None = None,
     tracing: Tracing | None = None,
+    guarded: Collection[int] = (),
 ) -> dict[str, ServedModel]:
-    """The models of some projects, each with a journal of its own; not started yet."""
+    """The models of some projects, each with a journal of its own; not started yet. `guarded`:
+    numbers of the projects that have to have keys. Raises SettingsError."""
     models: dict[str, ServedModel] = {}
-    for settings in projects:
+    for number, settings in enumerate(projects):
         name = settings.model.name
         if name in models:
             raise SettingsError(f'two projects have a model named "{name}"', key="model.name")
         keys = load_keys(settings.keys_path, meter)
-        check_port(projects[0].serving, name, keys)
+        check_port(projects[0].serving, name, keys, guarded=number in guarded)
         models[name] = ServedModel(
             settings=settings,
             keys=keys,
@@ -97,10 +99,13 @@ def make_front(
     *,
     host: str,
     draining: Callable[[], bool],
+    refused: Callable[[int, str], None],
     tracing: Tracing | None = None,
 ) -> Front:
     ready = partial(check_ready, models, peers, draining)
-    app = make_app(models, peers, open_to_others=not is_loopback(host), ready=ready)
+    app = make_app(
+        models, peers, open_to_others=not is_loopback(host), ready=ready, refused=refused
+    )
     return Front(models, app, tracing)
 
 
@@ -125,6 +130,7 @@ def make_grpc(
         models,
         serving.host,
         serving.grpc_port,
+        arrive_within=serving.arrive_within.total_seconds(),
         check=check,
         ready=ready,
         refused=refused,

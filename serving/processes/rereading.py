@@ -24,14 +24,15 @@ def read_again(
 ) -> None:
     """Keys (by `looks`) and certificate hold from here on; of the settings it is only told which
     were changed. What is wrong changes nothing."""
+    for look in looks:
+        look()
     try:
         for certificate in certificates:
             certificate.read()
     except SettingsError as error:
-        log.error("%s", error)
-    for look in looks:
-        look()
-    log.info("keys and certificate are read again")
+        log.error("%s; the certificate before is kept", error)
+    else:
+        log.info("keys and certificate are read again")
     try:
         again = reread()
     except SettingsError as error:

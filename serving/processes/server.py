@@ -58,6 +58,7 @@ class Place:
     number: int
     count: int  # of all places
     listener: socket.socket
+    guarded: Sequence[int]  # numbers of the projects that have to have keys
     seats: Seats
     buckets: Buckets
     line: socket.socket
@@ -105,8 +106,9 @@ class _Process:
         self.meter = buckets.charge
         self.traces = make_traces(self.serving, self.instruments)
         self.tracing = None if self.traces is None else self.traces.tracing
+        guarded = () if place is None else place.guarded
         self.models = make_models(
-            projects, self.instruments, open_journal, self.meter, self.tracing
+            projects, self.instruments, open_journal, self.meter, self.tracing, guarded
         )
         self.machine = Machine(self.instruments, registry)
         self.own = Alone(self.models, registry, self._refresh)
@@ -162,16 +164,17 @@ class _Process:
         place, drain = self.place, self.serving.drain.total_seconds()
         if place is not None:
             self.acceptor = Acceptor(place.listener, place.seats, place.number, self._ready)
+        refused = nameless(self.models, self.instruments)
         front = make_front(
             self.models,
             peers,
             host=self.serving.host,
             draining=lambda: self.server.should_exit,
+            refused=refused,
             tracing=self.tracing,
         )
         ready = partial(check_ready, self.models, peers, lambda: self.server.should_exit)
         tls, shared = self.grpc_certificate.context, place is not None
-        refused = nameless(self.models, self.instruments)
         self.beside = make_grpc(
             self.models, self.serving, ready, tls, self.tracing, refused, shared=shared
         )
@@ -204,7 +207,7 @@ class _Process:
                 raise error
 
     def _ready(self) -> bool:
-        return all(model.current is not None for model in self.models.values())
+        return not any(model.waits_for for model in self.models.values())
 
     def _hung_up(
         self, terminal_is_gone: Callable[[], bool], looks: Sequence[Callable[[], None]]
@@ -229,9 +232,9 @@ class _Process:
     async def _tell_state(self, line: Line) -> None:
         told: tuple[bool, str, bool] | None = None
         while True:
-            waits = [model for model in self.models.values() if model.current is None]
-            problem = "; ".join(model.problem or "no version was promoted yet" for model in waits)
-            failed = any(model.problem for model in waits)
+            waits = [model for model in self.models.values() if model.waits_for]
+            problem = "; ".join(model.waits_for for model in waits)
+            failed = any(model.problem for model in waits if model.current is None)
             if (state := (not waits, problem, failed)) != told:
                 if self.acceptor is not None:  # the others leave connections to who is ready
                     self.acceptor.publish()

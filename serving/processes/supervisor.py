@@ -14,6 +14,7 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
 from homeostat.errors import HomeostatError, SettingsError
@@ -34,24 +35,36 @@ ENDING = 50.0  # seconds, beside serving.drain, for a worker's end; by itself it
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds before a worker that died at its start comes again
 
 
+@dataclass(frozen=True, kw_only=True)
+class Crew:
+    """What the settings say about the workers, at the start and at each reload."""
+
+    count: int
+    drain: float  # seconds
+
+
 class Supervisor:
-    def __init__(self, count: int, drain: float, start: Start, descriptor: int) -> None:
-        """`descriptor`: of the seats."""
+    def __init__(self, crew: Crew, start: Start, descriptor: int, look: Callable[[], None]) -> None:
+        """`descriptor`: of the seats; `look` is called every two seconds."""
         self._start = start
-        self._ending = ENDING + drain
+        self._ending = ENDING + crew.drain
         self._seats = Seats(descriptor)
+        self._look_also = look
         self._slots: list[Slot] = []
         self._keeping: dict[int, asyncio.Task[None]] = {}
-        self._count = count
+        self._count = crew.count
         self._gone = Snapshot()  # what dead workers had counted
         self._stopping = asyncio.Event()
         self._again = asyncio.Event()  # a reload is asked for, and has not begun
+        self._was_ready = False  # one of the workers, since the start
         self._failed: str | None = None  # why there is no use in going on
         self._began = time.monotonic()
 
-    async def run(self, reload: Callable[[], int], announced: AbstractContextManager[None]) -> bool:
-        """Until a signal; whether all went well. `reload` reads the settings again and returns how
-        many workers there are to be; raises SettingsError."""
+    async def run(
+        self, reload: Callable[[], Crew], announced: AbstractContextManager[None]
+    ) -> bool:
+        """Until a signal; whether all went well. `reload` reads the settings again; raises
+        SettingsError."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
@@ -62,7 +75,7 @@ class Supervisor:
         with announced:
             return await self._supervise(reload)
 
-    async def _supervise(self, reload: Callable[[], int]) -> bool:
+    async def _supervise(self, reload: Callable[[], Crew]) -> bool:
         for _ in range(self._count):
             self._add()
         others = [
@@ -125,7 +138,7 @@ class Supervisor:
 
     def _pause_after(self, slot: Slot, status: int, pause: float) -> float:
         """How long to wait before the next worker."""
-        if status == Slot.REFUSED and not any(each.was_ready for each in self._slots):
+        if status == Slot.REFUSED and not self._was_ready:
             self._failed = f"worker {slot.number} could not start; its lines above say why"
             self._stopping.set()
         longer = 0.0 if slot.was_ready else min(max(pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
@@ -142,8 +155,8 @@ class Supervisor:
         match what:
             case "state":
                 slot.ready, slot.problem, slot.failed = told
-                slot.was_ready = slot.was_ready or slot.ready
                 if slot.ready:
+                    slot.was_ready = self._was_ready = True
                     slot.leaving = False
             case "ready":
                 return self.not_ready()
@@ -192,6 +205,7 @@ class Supervisor:
     async def _look(self) -> None:
         while True:
             await asyncio.sleep(LOOK)
+            self._look_also()
             await asyncio.gather(*(slot.look(ASKED) for slot in self._slots))
             for slot in self._slots:
                 slot.end_if_silent(SILENT)
@@ -201,37 +215,44 @@ class Supervisor:
             await asyncio.sleep(0.02)
         log.info("all %d workers ready in %.1f s", len(self._slots), time.monotonic() - self._began)
 
-    async def _reload_when_asked(self, reload: Callable[[], int]) -> None:
+    async def _reload_when_asked(self, reload: Callable[[], Crew]) -> None:
         while True:
             await self._again.wait()
             self._again.clear()
-            try:
-                self._count = reload()
-            except SettingsError as error:
-                for slot in self._slots:  # of a reload that this one ended
-                    slot.leaving = False
-                log.error("nothing is reloaded: %s", error)
+            crew = self._read_again(reload)
+            if crew is None:
                 continue
+            self._count = crew.count
+            # those that go may still drain by the settings they came with
+            self._ending = max(self._ending, ENDING + crew.drain)
             log.info("reload: the workers are replaced, one after the other")
             try:
                 await self._replace_all()
             except HomeostatError as error:
                 log.error("the reload stops: %s", error)
+            except Exception:  # the next SIGHUP is to be heard all the same
+                log.exception("the reload stops")
             else:
                 if not self._again.is_set():
                     log.info("reloaded")
 
+    def _read_again(self, reload: Callable[[], Crew]) -> Crew | None:
+        """None where what is in the files, whatever it is, does not allow a reload."""
+        try:
+            return reload()
+        except SettingsError as error:
+            log.error("nothing is reloaded: %s", error)
+        except Exception:
+            log.exception("nothing is reloaded")
+        for slot in self._slots:  # of a reload that this one ended
+            slot.leaving = False
+        return None
+
     async def _replace_all(self) -> None:
         """Or until another reload is asked for: by settings that do not work, a worker is never
         ready. Raises HomeostatError."""
-        while len(self._slots) > self._count:
-            slot = self._slots[-1]
-            slot.dropped = slot.leaving = True
-            await slot.leave(self._ending)
-            self._slots.pop()  # not before: whoever ends the server ends this one too
-            await self._keeping.pop(slot.number)
         # Those that are not ready go first: an earlier reload may have been left at one.
-        for slot in sorted(self._slots, key=lambda each: each.ready):
+        for slot in sorted(self._slots[: self._count], key=lambda each: each.ready):
             if slot.line is not None:
                 slot.planned = slot.leaving = True
                 await slot.leave(self._ending)
@@ -240,23 +261,29 @@ class Supervisor:
             await slot.wait_until_ready(LATE, self._again.is_set)
             if self._again.is_set():
                 return
+        while len(self._slots) > self._count:  # they serve until the rest does
+            slot = self._slots[-1]
+            slot.dropped = slot.leaving = True
+            await slot.leave(self._ending)
+            self._slots.pop()  # not before: whoever ends the server ends this one too
+            await self._keeping.pop(slot.number)
         while len(self._slots) < self._count and not self._again.is_set():
             self._add()
             await self._slots[-1].wait_until_ready(LATE, self._again.is_set)
 
 
 def supervise(
-    count: int,
-    drain: float,
+    crew: Crew,
     start: Start,
     descriptor: int,
-    reload: Callable[[], int],
+    reload: Callable[[], Crew],
+    look: Callable[[], None],
     announced: AbstractContextManager[None],
 ) -> bool:
     """Until a signal; whether all went well. See Supervisor. It is announced once it listens to
     signals: who reads that may send one."""
 
     async def run() -> bool:
-        return await Supervisor(count, drain, start, descriptor).run(reload, announced)
+        return await Supervisor(crew, start, descriptor, look).run(reload, announced)
 
     return asyncio.run(run())

@@ -19,6 +19,7 @@ from homeostat.settings import Settings, load
 from serving.processes.gpus import take_gpu
 from serving.processes.last_moments import end_soon
 from serving.processes.logs import configure_logging
+from serving.processes.opened import Opened, opened
 from serving.processes.slot import Slot
 from serving.requests.limits import Buckets
 from serving.sharing import seats
@@ -35,12 +36,15 @@ def main(arguments: Sequence[str]) -> int:
     for name in ("slot", "count", "line", "listener", "seats", "supervisor"):
         parser.add_argument(f"--{name}", required=True, type=int)
     parser.add_argument("--grpc-port", type=int)
+    parser.add_argument("--tls", action="store_true")
+    parser.add_argument("--guarded", action="append", default=[], type=int)
     options = parser.parse_args(arguments)
     _end_with(options.supervisor)
     configure_logging(f"worker {options.slot} ")
     line, listener = socket.socket(fileno=options.line), socket.socket(fileno=options.listener)
     try:
-        projects = _settings(options.project, options.grpc_port)
+        port = opened(listener, options.grpc_port, tls=options.tls)
+        projects = _settings(options.project, port)
         projects = take_gpu(projects, options.slot, options.count, os.environ)
         # what takes time is imported once nothing speaks against a start
         from serving.processes.process import run
@@ -50,6 +54,7 @@ def main(arguments: Sequence[str]) -> int:
             number=options.slot,
             count=options.count,
             listener=listener,
+            guarded=options.guarded,
             seats=Seats(options.seats),
             buckets=Buckets(time.monotonic, options.seats, seats.SIZE),
             line=line,
@@ -61,11 +66,11 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _settings(folders: Sequence[Path], grpc_port: int | None) -> list[Settings]:
+def _settings(folders: Sequence[Path], port: Opened) -> list[Settings]:
+    """As the files say, but for the port: they may have been changed since it was opened."""
     projects = [load(path, os.environ) for path in folders]
-    if grpc_port is not None:  # which the supervisor has found free
-        first = projects[0]
-        projects[0] = replace(first, serving=replace(first.serving, grpc_port=grpc_port))
+    first = projects[0]
+    projects[0] = replace(first, serving=port.hold(first.serving))
     return projects
 
 

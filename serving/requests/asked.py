@@ -27,6 +27,11 @@ class Asked(NamedTuple):
     charge: Charge | None = None  # of a key with a limit, to be told how many rows they are
     connection: str = ""
 
+    @property
+    def whose(self) -> str:
+        """Who takes turns with others."""
+        return self.caller or self.connection
+
 
 def asked_of(headers: Headers, keys: Keyring, limit: int, deadline: float) -> Asked | None:
     """None where there is nothing to say; raises AuthError, TooLarge, Refused (400).

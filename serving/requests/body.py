@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 from serving.requests.problem import Refused, TooLarge
+from serving.requests.rows import shown
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -56,7 +57,13 @@ def too_large(limit: int) -> Refused:
 
 
 def too_many_rows(count: int, most: float) -> TooLarge:
-    return TooLarge(f"{count} rows in one request; at most {most} (serving.max_queued_rows)")
+    return TooLarge(f"{shown(count)} rows in one request; at most {most} (serving.max_queued_rows)")
+
+
+def check_rows(count: int, most: float) -> None:
+    """Asked as soon as their number is known, before they are looked at; raises TooLarge."""
+    if count > most:
+        raise too_many_rows(count, most)
 
 
 def authorization(headers: Iterable[tuple[bytes, bytes]]) -> str | None:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 from serving.requests.forms import Written
 from serving.requests.later import Later
+from serving.requests.problem import Problem
 
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -17,6 +18,11 @@ class Refusal(NamedTuple):
     status: int
     headers: Mapping[str, str]  # all but the length
     body: bytes
+
+
+def plainly(problem: Problem) -> Refusal:
+    """As problem+json: where a door has no form of its own, or none is known."""
+    return Refusal(problem.status, problem.headers(), problem.body())
 
 
 class Door(Protocol):

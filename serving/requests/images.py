@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from homeostat.errors import InputError
 from homeostat.records import ImageStep, ModelSpec
 from serving.requests.aside import Aside, Then
+from serving.requests.asked import Asked
 from serving.requests.forms import Written
 from serving.requests.later import Later
 from serving.requests.parsing import Matrix, Rows
@@ -39,8 +40,8 @@ class ImageReader:
         self._dtype = RowCheck(spec).dtype
         self._aside = Aside("images", MOST_OPEN)
 
-    def later(self, body: bytes, then: Then) -> Later[Written]:
-        """What `then` answers to the image's row. Raises Overloaded, Refused at once."""
+    def later(self, body: bytes, then: Then, asked: Asked | None = None) -> Later[Written]:
+        """What `then` answers to the image's row. Raises Overloaded, Overdue, Refused at once."""
         spec = self._spec
         if spec.image is None:
             raise Refused(
@@ -48,7 +49,7 @@ class ImageReader:
                 'JSON, or log it with metadata={"image": {…}}',
                 status=415,
             )
-        return self._aside.later(partial(self.read, body), then)
+        return self._aside.later(partial(self.read, body), then, asked)
 
     def read(self, body: bytes) -> Rows:
         """Raises InputError, TooLarge, Refused where Pillow is missing."""

@@ -7,7 +7,7 @@ written anew. The version's own reader then says what is wrong with a row.
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from io import StringIO
 from itertools import islice
 from typing import Any
@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 
 from homeostat.errors import InputError
 from homeostat.records import FeatureKind, ModelSpec
+from serving.requests.body import check_rows
 from serving.requests.problem import Refused
-from serving.requests.rows import shown
+from serving.requests.rows import meant, shown
+from serving.requests.unreadable import Unreadable
 
 SPLIT, RECORDS, INSTANCES, INPUTS = (
     "dataframe_split",
@@ -52,8 +54,8 @@ _decode_values = msgspec.json.Decoder(list[Any]).decode
 _encode = msgspec.json.Encoder().encode
 
 
-def from_json(body: bytes, spec: ModelSpec) -> bytes:
-    """Raises InputError, Refused (400)."""
+def from_json(body: bytes, spec: ModelSpec, most_rows: float) -> bytes:
+    """Raises InputError, TooLarge, Unreadable, Refused (400)."""
     try:
         document = _decode(body)
         given = {
@@ -71,33 +73,36 @@ def from_json(body: bytes, spec: ModelSpec) -> bytes:
         if document.params:
             raise InputError("params are not passed to the model by this server", field="params")
         if document.dataframe_split is not None:
-            return _from_split(document.dataframe_split, spec)
+            return _from_split(document.dataframe_split, spec, most_rows)
         if there == [INPUTS] and bytes(document.inputs).lstrip()[:1] == b"{":
-            return _from_columns(_decode_columns(document.inputs), spec)
+            return _from_columns(_decode_columns(document.inputs), spec, most_rows)
         return _body(given[there[0]])
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise Refused(f"not a scoring request: {error}", status=400) from None
+        why = error if body else "the body is empty"
+        raise Unreadable(f"not a scoring request: {why}") from None
 
 
-def from_csv(body: bytes, spec: ModelSpec) -> bytes:
+def from_csv(body: bytes, spec: ModelSpec, most_rows: float) -> bytes:
     """The first line names the columns; for a tensor it only has as many of them."""
     try:
         text = body.decode()
         header = next(csv.reader(StringIO(text)), [])
     except (UnicodeDecodeError, csv.Error) as error:
-        raise Refused(f"not CSV in UTF-8: {error}", status=400) from None
+        raise Unreadable(f"not CSV in UTF-8: {error}", "text/csv") from None
     order = _order(header, spec)
     if all(feature.kind is FeatureKind.NUMBER for feature in spec.features):
+        check_rows(sum(1 for _ in _given(text)), most_rows)
         return _encode({"rows": _numbers(text, len(header), order)})
-    return _encode({"rows": _mixed(text, header, order, spec)})
+    return _encode({"rows": _mixed(text, header, order, spec, most_rows)})
 
 
-def _from_split(split: Split, spec: ModelSpec) -> bytes:
+def _from_split(split: Split, spec: ModelSpec, most_rows: float) -> bytes:
     columns = split.columns
     if columns is None or spec.tensor_shape is not None or tuple(columns) == spec.names:
         return _body(split.data)
     order = _order(columns, spec)
     rows = _decode_rows(split.data)
+    check_rows(len(rows), most_rows)
     for index, row in enumerate(rows):
         if len(row) != len(columns):
             raise InputError(
@@ -106,13 +111,14 @@ def _from_split(split: Split, spec: ModelSpec) -> bytes:
     return _encode({"rows": [[row[place] for place in order] for row in rows]})
 
 
-def _from_columns(columns: dict[str, msgspec.Raw], spec: ModelSpec) -> bytes:
+def _from_columns(columns: dict[str, msgspec.Raw], spec: ModelSpec, most_rows: float) -> bytes:
     if spec.tensor_shape is not None:
         if len(columns) != 1:
             raise InputError(f"the model takes one tensor, not {len(columns)}", field=INPUTS)
         return _body(next(iter(columns.values())))
     order = _order(list(columns), spec)
     values = [_decode_values(each) for each in columns.values()]
+    check_rows(max(map(len, values), default=0), most_rows)
     if len({len(each) for each in values}) > 1:
         raise InputError("the columns are not all of one length", field=INPUTS)
     return _encode({"rows": list(zip(*[values[place] for place in order], strict=True))})
@@ -126,7 +132,8 @@ def _order(columns: Sequence[Any], spec: ModelSpec) -> list[int]:
     for place, name in enumerate(columns):
         if not isinstance(name, str) or name in places or name not in spec.names:
             raise InputError(
-                f"the column {shown(name)} is there twice or is none of the model's",
+                f"the column {shown(name)} is there twice or is none of the model's"
+                f"{meant(name, spec.names) if isinstance(name, str) else ''}",
                 field="columns",
             )
         places[name] = place
@@ -137,9 +144,7 @@ def _order(columns: Sequence[Any], spec: ModelSpec) -> list[int]:
 
 
 def _numbers(text: str, width: int, order: Sequence[int]) -> list[list[float]]:
-    lines = StringIO(text)
-    next(lines)  # the header
-    given = (line for line in lines if line.strip("\r\n"))
+    given = _given(text)
     parts: list[NDArray[Any]] = [np.empty((0, width))]
     while some := list(islice(given, AT_ONCE)):
         try:
@@ -161,12 +166,13 @@ def _numbers(text: str, width: int, order: Sequence[int]) -> list[list[float]]:
 
 
 def _mixed(
-    text: str, header: Sequence[str], order: Sequence[int], spec: ModelSpec
+    text: str, header: Sequence[str], order: Sequence[int], spec: ModelSpec, most_rows: float
 ) -> list[list[Any]]:
     numbers = [feature.kind is FeatureKind.NUMBER for feature in spec.features]
     rows = []
     try:
-        lines = [line for line in csv.reader(StringIO(text)) if line][1:]
+        check_rows(sum(1 for _ in _given_mixed(text)), most_rows)
+        lines = list(_given_mixed(text))
     except csv.Error as error:
         raise Refused(f"not CSV: {error}", status=400) from None
     for index, line in enumerate(lines):
@@ -181,6 +187,18 @@ def _mixed(
             ]
         )
     return rows
+
+
+def _given(text: str) -> Iterator[str]:
+    """The lines of numbers, after the header."""
+    lines = StringIO(text)
+    next(lines)
+    return (line for line in lines if line.strip("\r\n"))
+
+
+def _given_mixed(text: str) -> Iterator[list[str]]:
+    """The same, where a line of the table may be several of the text; raises csv.Error."""
+    return islice((line for line in csv.reader(StringIO(text)) if line), 1, None)
 
 
 def _number(text: str, row: int, name: str) -> float | int:

@@ -14,17 +14,16 @@ from serving.requests.problem import TooLarge
 from serving.requests.rows import shown
 
 MOST_LABELS = 100_000  # in one request
+EXAMPLE = '{"labels": [{"id": …, "value": …}]}'
 MEMBERS = frozenset({"id", "value", "name", "source", "time"})
 
 
 def read_labels(body: bytes, task: Task, now: datetime) -> list[Label]:
-    """Raises InputError (its row is the entry's place), Refused (400) for what is not JSON,
-    TooLarge for too many at once."""
-    document, malformed = parse(body)
+    """Raises InputError (its row is the entry's place), Unreadable for what is not JSON, TooLarge
+    for too many at once."""
+    document, malformed = parse(body, EXAMPLE)
     if not isinstance(document, dict) or not isinstance(document.get("labels"), list):
-        raise InputError(
-            'the body must be an object such as {"labels": [{"id": …, "value": …}]}', field="labels"
-        )
+        raise InputError(f"the body must be an object such as {EXAMPLE}", field="labels")
     for key in document:
         if key != "labels":
             raise InputError(f'unknown member {shown(key)}; there is "labels"', field=key)

@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from homeostat.errors import InputError
 from homeostat.feature_values import BOOLEANS
 from homeostat.records import ModelSpec
-from serving.requests.body import too_many_rows
+from serving.requests.body import check_rows, too_many_rows
 from serving.requests.finite import is_finite
 from serving.requests.forms import Form
 from serving.requests.problem import Refused
 from serving.requests.rows import RowCheck, shown
+from serving.requests.unreadable import Unreadable
 
 MAX_ID = MAX_KEY = 128
 MAX_OBJECT_FIELDS = 512  # beyond, a decoder of our own for objects costs more than it saves
@@ -51,7 +52,7 @@ class RowReader:
 
     def __init__(self, spec: ModelSpec, most_rows: float = math.inf) -> None:
         """More than `most_rows` are not looked at one by one."""
-        self._most_rows = most_rows
+        self.most_rows = most_rows
         self._check = RowCheck(spec)
         self._names = spec.names
         self._shape = spec.tensor_shape
@@ -65,16 +66,19 @@ class RowReader:
         self._ways = self._make_ways()
 
     def read(self, body: bytes) -> Rows:
-        """Raises InputError for wrong content, Refused (400) for what is not JSON."""
+        """Raises InputError for wrong content, TooLarge for too many rows, Unreadable for what is
+        not JSON."""
         for decode, build in self._ways:
             try:
                 document = decode(body)
-                ids, keys = document.ids, document.keys
+                given, ids, keys = document.rows, document.ids, document.keys
+                if len(given) > self.most_rows:
+                    raise too_many_rows(len(given), self.most_rows)
                 if ids is not None:
-                    check_ids(ids, len(document.rows))
+                    check_ids(ids, len(given))
                 if keys is not None:
-                    check_keys(keys, len(document.rows))
-                rows = build(document.rows)
+                    check_keys(keys, len(given))
+                rows = build(given)
             except (msgspec.MsgspecError, _Unfit, ValueError, RecursionError, OverflowError):
                 continue
             rows.ids, rows.keys = ids, keys
@@ -154,10 +158,9 @@ class RowReader:
         return not ((part < self._low).any() or (part >= self._end).any())
 
     def _read_slowly(self, body: bytes) -> Rows:
-        document, malformed = parse(body)
+        document, malformed = parse(body, '{"rows": [[…], …]}')
         rows, ids, keys = _members(document)
-        if len(rows) > self._most_rows:
-            raise too_many_rows(len(rows), self._most_rows)
+        check_rows(len(rows), self.most_rows)
         checked = [self._check.row(index, row) for index, row in enumerate(rows)]
         if ids is not None:
             check_ids(ids, len(rows))
@@ -172,15 +175,18 @@ class RowReader:
         return Rows(len(rows), ids, None, columns, keys)
 
 
-def parse(body: bytes) -> tuple[Any, Refused | None]:
+def parse(body: bytes, example: str) -> tuple[Any, Unreadable | None]:
     """The document, with the complaint where only a lenient reader takes it (NaN, Infinity, 1e999).
 
     The lenient reading serves to name the row and field of such a value; the complaint stands.
+    `example`: of what is to be sent.
     """
+    if not body:
+        raise Refused(f"the body is empty; send {example}", status=400)
     try:
         return msgspec.json.decode(body), None
     except (ValueError, RecursionError) as error:
-        malformed = Refused(f"the body is not JSON: {error}", status=400)
+        malformed = Unreadable(f"the body is not JSON: {error}")
     try:
         return json.loads(body), malformed
     except (ValueError, RecursionError):

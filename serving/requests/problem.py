@@ -42,8 +42,12 @@ class Overloaded(Refused):
 class Overdue(Refused):
     """The caller's time, or that of the settings, was over before its turn came."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message, status=504)
+    def __init__(self, before: str) -> None:
+        super().__init__(
+            f"its time was over before {before}; it is what x-request-timeout says (over gRPC "
+            "grpc-timeout), and otherwise serving.deadline",
+            status=504,
+        )
 
 
 class TooLarge(Refused):

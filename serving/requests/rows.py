@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from homeostat.feature_values import BOOLEANS, is_boolean, ranges_of
 from homeostat.records import Feature, FeatureKind, ModelSpec
 
 MAX_DIGITS_BITS = 4096  # longer whole numbers take long to write out
+MOST_COMPARED = 200  # names; more would take long
 SHOWN = 40  # characters of a wrong value that an error repeats
 
 
@@ -51,7 +54,10 @@ class RowCheck:
         for name in row:
             if name not in self._names:
                 raise InputError(
-                    f"row {index}: the model has no feature {shown(name)}", row=index, field=name
+                    f"row {index}: the model has no feature {shown(name)}"
+                    f"{meant(name, [each.name for each in self.features])}",
+                    row=index,
+                    field=name,
                 )
         for feature in self.features:
             if feature.name not in row:
@@ -119,6 +125,14 @@ def _wrong(index: int, feature: Feature, value: Any, expected: str) -> InputErro
         row=index,
         field=feature.name,
     )
+
+
+def meant(name: str, known: Sequence[str]) -> str:
+    """The end of an error: which of the names somebody may have misspelt."""
+    if len(known) > MOST_COMPARED:
+        return ""
+    close = get_close_matches(name[:SHOWN], known, n=1)
+    return f'; did you mean "{close[0]}"?' if close else ""
 
 
 def shown(value: Any) -> str:

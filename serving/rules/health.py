@@ -21,6 +21,7 @@ class Health:
         changed: Callable[[Phase], None],
     ) -> None:
         self.well = True  # nothing needs to be told that did not fail
+        self.away = False  # its process has ended and is being started again
         self._name = name
         self._limits = limits
         self._clock = clock
@@ -29,15 +30,22 @@ class Health:
 
     @property
     def phase(self) -> Phase:
-        return self._circuit.phase
+        return Phase.OPEN if self.away else self._circuit.phase
 
     def told(self, answered: int, failed: int) -> None:
         """So many requests were answered, so many failed by the version's own fault."""
         if answered or failed:
             self._move(told(self._circuit, self._limits, answered, failed, self._clock()))
 
+    def gone(self, away: bool) -> None:
+        """Its process ended, or the start of the next one is over."""
+        self.away = away
+        self._changed(self.phase)
+
     def ask(self) -> bool:
         """Whether to ask it for one request; it may be the one that tries it again."""
+        if self.away:
+            return False
         asks, circuit = tried(self._circuit, self._limits, self._clock())
         self._move(circuit)
         return asks
@@ -51,4 +59,4 @@ class Health:
             log.error("%s fails: others answer for %g s", self._name, circuit.rest)
         elif circuit.phase is Phase.CLOSED:
             log.warning("%s answers again", self._name)
-        self._changed(circuit.phase)
+        self._changed(self.phase)

@@ -15,6 +15,7 @@ from homeostat.errors import SettingsError
 from homeostat.jobs import write_atomically
 from homeostat.settings import Settings
 from homeostat.settings_of_serving import ServingSettings
+from homeostat.settings_reader import PREFIX
 
 BACKLOG = 2048
 ANNOUNCEMENT = "serving.json"
@@ -45,7 +46,11 @@ def reserve(host: str, port: int) -> socket.socket:
 
 
 def _taken(host: str, port: int, error: OSError, key: str) -> SettingsError:
-    message = f"cannot listen on {host}:{port} ({error.strerror}); is another server running?"
+    variable = f"{PREFIX}{key.replace('.', '_')}".upper()
+    message = (
+        f"cannot listen on {host}:{port} ({error.strerror}); is another server running? Choose "
+        f"another port there, or by {variable}"
+    )
     return SettingsError(message, key=key)
 
 

@@ -3,8 +3,8 @@
 The record is a small file; nothing else has to be there. A version that cannot be had, is not
 what its digest says or does not load never serves: the one before goes on. A version on trial comes
 after the champion, and whatever is wrong with it is nothing to the champion. The record is looked
-at while a version is loaded, too: a rollback waits for no load, and a version that the record names
-no more once it is loaded never serves.
+at while a version is fetched or loaded, too: a rollback waits for neither, a fetch ends once the
+record names its version no more, and what was loaded by then never serves.
 """
 
 from __future__ import annotations
@@ -14,19 +14,11 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Collection
 
-from homeostat.errors import (
-    HomeostatError,
-    IntegrityError,
-    ModelError,
-    NotReady,
-)
+from homeostat.errors import HomeostatError
 from homeostat.model_runtime.contract import LoadedModel
-from homeostat.model_runtime.loading import load
-from homeostat.model_runtime.placement import placement_of
 from homeostat.records import ModelSpec, Rollout, VersionRef
-from homeostat.registry.cache import entry_path, read_spec, verify
 from homeostat.settings import Settings
-from serving.versions.fetching import fetch
+from serving.versions.cached import load_version, make_present, verified
 from serving.versions.gpu_room import Left, give_back, left_on_gpu, room_for
 from serving.versions.journal import tell_misfit
 from serving.versions.record import Record
@@ -68,30 +60,35 @@ class Follower:
         self._champion, self._trial = Tries(), Tries()
 
     async def follow(self) -> None:
-        """Until cancelled. A step may take minutes; a rollback is seen beside it."""
+        """Until cancelled. A step may take minutes, and the storage of the log may; a rollback is
+        seen beside both."""
+        self._look()
+        if self._record.says is None:
+            log.info(
+                "%s: nothing to serve yet: no version was promoted. `homeostat loop` or `homeostat "
+                "retrain` makes the first one, beside this server; `homeostat up` starts both",
+                self._model.name,
+            )
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._again(self.look))
+            group.create_task(self._again(self._look))
             group.create_task(self._again(self.step))
+            group.create_task(self._again(self._tell_misfit))
 
-    async def _again(self, work: Callable[[], Awaitable[None]]) -> None:
+    async def _again(self, work: Callable[[], Awaitable[None] | None]) -> None:
         """At each poll; no error ends it."""
         while True:
             try:
-                await work()
+                if (going := work()) is not None:
+                    await going
             except Exception:
                 log.exception("following the rollout of %s failed; it goes on", self._model.name)
             await asyncio.sleep(self._settings.serving.poll.total_seconds())
-
-    async def look(self) -> None:
-        """Look once, and do what needs no load."""
-        self._look()
 
     async def step(self) -> None:
         """Look once, and do what follows, however long it takes."""
         self._look()
         try:
             await self._follow_champion()
-            await self._tell_misfit()
             await self._follow_trial()
         except _Overtaken as why:  # the next step does what the record says now
             log.info("%s: %s", self._model.name, why)
@@ -101,8 +98,11 @@ class Follower:
         if self._record.look():
             self._champion, self._trial = Tries(), Tries()
         rollout, model = self._record.says, self._model
-        version = model.held(rollout.champion) if rollout is not None else None
-        if rollout is None or version is None:
+        if rollout is None:
+            return
+        version = model.held(rollout.champion)
+        if version is None:
+            model.expect(rollout.champion)
             return
         self._served = self._failed = None
         if version is not model.current or model.rollout != rollout or model.problem:
@@ -113,6 +113,13 @@ class Follower:
         self._look()
         if self._record.says != rollout:
             raise _Overtaken("the rollout changed before a version was loaded for it")
+
+    def _still_named(self, ref: VersionRef, rollout: Rollout) -> None:
+        """Raises _Overtaken. A rollout that changed, but still has a place for the version, is no
+        reason to fetch it from the start again."""
+        self._look()
+        if self._record.says != rollout and not self._wanted(ref):
+            raise _Overtaken(f"version {ref.version} is fetched no further: the rollout changed")
 
     def _wanted(self, ref: VersionRef) -> bool:
         """As far as the record was looked at: to serve, or on trial beside the one that does."""
@@ -208,7 +215,10 @@ class Follower:
         version = self._model.held(ref)
         if version is not None:
             return version
-        await self._make_present(ref, tries)
+        self._model.is_being("fetched", ref)
+        await make_present(self._settings, ref, tries, lambda: self._still_named(ref, rollout))
+        self._model.is_being("loaded", ref)
+        log.info("%s: version %s is being loaded", self._model.name, ref.version)
         spec = await asyncio.to_thread(verified, self._settings, ref)
         heir, why = self._failed or (None, "")
         room = room_for(
@@ -241,22 +251,6 @@ class Follower:
             loaded.close()  # it may be a process of its own
             raise
 
-    async def _make_present(self, ref: VersionRef, tries: Tries) -> None:
-        """Fetch the version by a helper process unless the cache holds it.
-
-        The helper leaves a sound entry as it is and replaces a harmed one.
-        """
-        settings = self._settings
-        entry = entry_path(settings.cache_path, settings.model.name, ref.version)
-        try:
-            if not tries.fetch_anew:
-                read_spec(entry)
-                return
-        except (NotReady, IntegrityError):
-            pass
-        tries.fetch_anew = False
-        await fetch(settings, ref.version)
-
     def _put_off(self, ref: VersionRef, error: Exception, tries: Tries) -> str:
         """What the problem is."""
         name, version = self._model.name, ref.version
@@ -270,27 +264,3 @@ class Follower:
             f"\n{tail}" if tail else "",
         )
         return f"version {version}: {error}"
-
-
-def verified(settings: Settings, ref: VersionRef) -> ModelSpec:
-    """Of the version in the cache; raises IntegrityError before anything of it runs, and before
-    another version leaves for it."""
-    entry = entry_path(settings.cache_path, settings.model.name, ref.version)
-    spec = verify(entry, ref.digest)
-    if spec.task is not settings.model.task:
-        raise ModelError(
-            f"version {ref.version} is for {spec.task}, the project for {settings.model.task}"
-        )
-    return spec
-
-
-def load_version(settings: Settings, spec: ModelSpec) -> LoadedModel:
-    """Into memory, warmed up."""
-    return load(
-        entry_path(settings.cache_path, settings.model.name, spec.version),
-        spec,
-        embedding=settings.serving.embedding,
-        classes=settings.model.classes,
-        threads=settings.serving.threads,
-        placement=placement_of(settings.serving),
-    )

@@ -23,7 +23,7 @@ def read_aside(
     """As `dispatch`, for a large body, of `size` bytes; the key's charge is made here."""
     version = named_version(model, name)
     return version.large.later(
-        partial(read, version), after_reading(model, version, asked, name), size
+        partial(read, version), after_reading(model, version, asked, name), asked, size
     )
 
 

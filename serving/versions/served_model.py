@@ -21,6 +21,7 @@ from serving.rules.circuit import Phase
 from serving.rules.memory import Memory
 from serving.rules.routing import Role
 from serving.tracing.tracing import Tracing
+from serving.versions.coming import Coming
 from serving.versions.default_answer import DEFAULT, DefaultAnswer
 from serving.versions.journal import unknown_names
 from serving.versions.version import Assembly, Version
@@ -61,6 +62,7 @@ class ServedModel:
         self.default: Version | None = None  # not a version, but what is said without one
         self.plain: Version | None = None  # the one that all requests go to, if it is so simple
         self.problem: str | None = None  # why the rollout's version does not serve
+        self.coming: Coming | None = None  # what is to serve, and is not in memory yet
         self.trial_problem: str | None = None
         self._assembly = Assembly(
             settings, journal, measuring, self.memory, now_us, self._find_plain, tracing
@@ -80,9 +82,28 @@ class ServedModel:
     def ready(self) -> Version:
         """The version that serves; raises NotReady."""
         if self.current is None:
-            why = self.problem or "no version was promoted yet"
-            raise NotReady(f"no version of {self.name} serves: {why}")
+            raise NotReady(f"no version of {self.name} serves: {self.waits_for}")
         return self.current
+
+    @property
+    def waits_for(self) -> str:
+        """Why it is not ready; empty where it is."""
+        if self.current is None:
+            return self.problem or str(self.coming or "no version was promoted yet")
+        if self.current.health.away:
+            version = self.current.ref.version
+            return f"the process of version {version} has ended and is being started again"
+        return ""
+
+    def expect(self, ref: VersionRef) -> None:
+        """The record wants it to serve, and it is not in memory."""
+        if self.coming is None or self.coming.ref != ref:
+            self.coming, self.problem = Coming(ref), None
+
+    def is_being(self, step: str, ref: VersionRef) -> None:
+        """Fetched, or loaded; also a version that is not to serve, of which nobody is told."""
+        if self.coming is not None and self.coming.ref == ref:
+            self.coming.step = step
 
     def held(self, ref: VersionRef) -> Version | None:
         """The version, if it is in memory."""
@@ -101,7 +122,8 @@ class ServedModel:
                 return version, role
         there = ", ".join(each.ref.version for each in self.versions)
         raise Refused(
-            f"version {name[:40]} of {self.name} is not in memory; there is {there}", status=404
+            f"version {name[:40]} of {self.name} is not in memory; those that are: {there}",
+            status=404,
         )
 
     def wrap(self, ref: VersionRef, model: LoadedModel, load_seconds: float) -> Version:
@@ -113,6 +135,7 @@ class ServedModel:
     def swap(self, version: Version, rollout: Rollout) -> None:
         """New requests go to `version` from here on; those that wait are the old one's still."""
         old, self.problem, self.rollout = self.current, None, rollout
+        self.coming = None
         trial = self.trial
         if trial is not None and (rollout.trial is None or rollout.trial.version != trial.ref):
             trial = None

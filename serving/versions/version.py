@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
 from homeostat.journal.writer import JournalWriter
-from homeostat.model_runtime.contract import LoadedModel
+from homeostat.model_runtime.contract import InProcess, LoadedModel
 from homeostat.records import VersionRef
 from homeostat.settings import Settings
 from serving.batching.answering import Answering
@@ -34,6 +35,7 @@ class Version:
 
     ref: VersionRef
     model: LoadedModel
+    loop_rows: int  # answered on the event loop, by the model's speed and how durable the log is
     reader: RowReader
     v2: InferReader
     images: ImageReader
@@ -86,11 +88,14 @@ class Assembly:
             followed = Followed(self._tracing, self._settings.model.name, ref.version)
         answering = self._answering(model, pace, followed, blocking=loop_rows == 0)
         patience = journal.block_for.total_seconds()
+        if isinstance(model, InProcess):
+            model.watch(partial(_tell, loop, health))
         return Version(
             ref=ref,
             model=model,
+            loop_rows=loop_rows,
             reader=RowReader(model.spec, self._settings.serving.max_queued_rows),
-            v2=InferReader(model.spec),
+            v2=InferReader(model.spec, self._settings.serving.max_queued_rows),
             images=ImageReader(model.spec),
             large=Aside("bytes of large bodies", MOST_BYTES),
             batcher=self._batcher(
@@ -151,6 +156,7 @@ class Assembly:
             gather=serving.batch_wait.total_seconds(),
             waited=self._measuring.waited,
             rested=answering.forget,
+            computing=answering.computing,
         )
 
     def _health(self, version: str, loop: asyncio.AbstractEventLoop) -> Health:
@@ -168,3 +174,8 @@ class Assembly:
         counts.breaker(version, Phase.CLOSED)
         name = f"{self._settings.model.name}: version {version}"
         return Health(name, limits, loop.time, changed)
+
+
+def _tell(loop: asyncio.AbstractEventLoop, health: Health, away: bool) -> None:
+    with suppress(RuntimeError):  # the loop is closed, and the server ends
+        loop.call_soon_threadsafe(health.gone, away)

@@ -56,8 +56,9 @@ class Spool:
         except OSError as problem:
             os.close(claim)
             raise Conflict(
-                f"another process writes to the spool {self._folder}: end it, "
-                "or give this one a writer id of its own"
+                f"another process writes to the spool {self._folder}: a project has one server at "
+                "a time (with --workers, of several processes). End the other one, or give this "
+                "one a project folder, or a `home`, of its own"
             ) from problem
         self._claim = claim
         self._find_left_over()
