@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import httpx
 import psutil
@@ -77,7 +78,7 @@ def in_flight(server: Server) -> int:
     return int(float(found[1]))
 
 
-def cost(server: Server, work: Callable[[], None]) -> float:
+def cost(server: Server, work: Callable[[], object]) -> float:
     """Seconds of the server's processor."""
     process = psutil.Process(server.process.pid)
     before = process.cpu_times()
@@ -90,40 +91,74 @@ def test_a_caller_hears_in_time_that_its_body_was_not_read(
     server: Server, threads: ThreadPoolExecutor
 ) -> None:
     """While another body is read; and it is not read afterwards, which would be of no use."""
-    first, late = slow(2 * LARGE), slow(LARGE)
+    first, late = slow(3 * LARGE), slow(LARGE)
+    usual = cost(server, partial(post, server, late))
+    in_time = 0
 
-    def one() -> None:
-        assert post(server, late).status_code == 422
-
-    def one_and_four_late() -> None:
+    def one_and_six_late() -> None:
+        nonlocal in_time
         reading = threads.submit(post, server, first)
         hurried = {"x-request-timeout": "0.1"}
-        sent = [threads.submit(post, server, late, **hurried) for _ in range(4)]
-        answers = [each.result() for each in sent]
-        assert not reading.done()
-        assert {each.status_code for each in answers} == {504}, answers[0].text
+        sent = [threads.submit(post, server, late, **hurried) for _ in range(6)]
+        found = {each.result().status_code for each in sent}
+        in_time += found == {504} and not reading.done()
         assert reading.result().status_code == 422
-        one()  # behind all of them, had they stayed
+        assert post(server, late).status_code == 422  # behind all of them, had they stayed
 
-    # three for the first and the last one; those that are late would cost four more, each time
-    assert any(cost(server, one_and_four_late) < 5 * cost(server, one) for _ in range(3))
+    # four for the first and the last one; those that are late would cost six more, each time.
+    # On a machine that is fast, or held up, the first may be read before they come.
+    def is_cheap() -> bool:
+        before = in_time
+        return cost(server, one_and_six_late) < 7 * usual and in_time > before
+
+    assert any(is_cheap() for _ in range(10))
 
 
-def test_callers_take_turns(
+def test_whose_body_is_large_comes_in_turn_with_its_key(
     server: Server, tokens: dict[str, str], threads: ThreadPoolExecutor
 ) -> None:
-    """One that sends many large bodies does not hold up another's for as long as all of them
-    take."""
-    many = [threads.submit(post, server, slow(LARGE)) for _ in range(6)]
-    server.wait_for(lambda: in_flight(server) >= 5)
-    before = sum(each.done() for each in many)
-    answer = post(server, QUICK, authorization=f"Bearer {tokens['few']}")
-    done = sum(each.done() for each in many)
-    assert answer.status_code == 200, answer.text
-    # one that was being read, one in its turn, and two in case this came late; in line all of them
-    assert done - before <= 4
-    assert done < len(many)
-    assert {each.result().status_code for each in many} == {422}
+    """One that sends many does not hold up another's for as long as all of them take."""
+
+    def passed() -> int:
+        """How many of the many were read while another's was waiting."""
+        many = [threads.submit(post, server, slow(LARGE)) for _ in range(6)]
+        server.wait_for(lambda: in_flight(server) >= 5 or any(each.done() for each in many))
+        before = sum(each.done() for each in many)
+        answer = post(server, QUICK, authorization=f"Bearer {tokens['few']}")
+        done = sum(each.done() for each in many)
+        assert answer.status_code == 200, answer.text
+        assert {each.result().status_code for each in many} == {422}
+        return done - before if not before else len(many)
+
+    # the one that was being read, and one in its turn; more if this came late; in line all of them
+    assert any(passed() <= 3 for _ in range(10))
+
+
+def test_callers_take_turns() -> None:
+    """Whose bodies came last is not behind all the others'; who was first in line goes first among
+    those who have had as many."""
+    free = threading.Event()
+    went: list[str] = []
+
+    def read(name: str) -> Rows:
+        assert free.wait(PATIENCE)
+        went.append(name)
+        return Rows(1)
+
+    def then(_rows: Rows) -> Later[Written]:
+        answer: Later[Written] = Later()
+        answer.set_result(b"read")
+        return answer
+
+    async def ask() -> None:
+        aside = Aside("images", 10)
+        callers = ["many"] * 6 + ["few"] * 2
+        answers = [aside.later(partial(read, each), then, Asked(each)) for each in callers]
+        free.set()
+        assert [await each for each in answers] == [b"read"] * 8
+
+    asyncio.run(ask())
+    assert went == ["many", "many", "few", "many", "few", "many", "many", "many"]
 
 
 def test_who_has_a_key_has_a_share_of_what_others_have_filled() -> None:
