@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 
 import duckdb
@@ -13,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from deltalake import DeltaTable
 
+from homeostat.errors import JournalUnavailable
 from homeostat.journal.delta.commits import commit
 from homeostat.journal.delta.tables import predictions, with_partitions
 from homeostat.journal.encoding.batch import PredictionBatch
@@ -23,6 +25,7 @@ from homeostat.records import Label, Task
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 EVER = (NOON - timedelta(days=30), NOON + timedelta(days=30))
+PATIENCE = 60.0  # seconds, for what happens in other threads
 PIXELS = ("p0", "p1", "p2")
 Columns = dict[str, list[Any]]
 
@@ -58,6 +61,25 @@ def open_writer(folder: Path, **changes: Any) -> JournalWriter:
     writer = JournalWriter(**(arguments | changes))
     writer.start()
     return writer
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = monotonic() + PATIENCE
+    while not condition():
+        assert monotonic() < deadline
+        sleep(0.01)
+
+
+def flushed(writer: JournalWriter) -> None:
+    """All of it is in the tables, however short a time the writer itself waits for that."""
+    deadline = monotonic() + PATIENCE
+    while True:
+        try:
+            writer.flush()
+            return
+        except JournalUnavailable:
+            if monotonic() > deadline:
+                raise
 
 
 def open_journal(folder: Path, task: Task = Task.CLASSIFICATION) -> Journal:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -53,11 +52,17 @@ def test_a_label_on_its_way_is_forgotten_with_the_row_that_a_key_leads_to(tmp_pa
     server.append(tensor_rows(["secret-row", "other-row"], keys=[KEY, "somebody"]))
     server.flush()
     server.label([label("secret-row", "7"), label("other-row", "7")])
-    rounds = threading.Timer(1.5, server.flush)  # as a server that asks for keys: in its own time
-    rounds.start()
-    report = forget_key(settings)
-    rounds.join()
+    waited: list[str] = []
+
+    def in_its_own_time(what: str) -> None:
+        """As a server does that asks for keys."""
+        if what.startswith("waiting for a server"):
+            waited.append(what)
+            server.flush()
+
+    report = forget_key(settings, in_its_own_time)
     server.close()
+    assert len(waited) == 1
     assert {name: each.rows for name, each in report.tables.items()} == {
         "predictions": 1,
         "labels": 1,

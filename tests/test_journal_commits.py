@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import threading
-import time
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from journal_kit import EVER, PIXELS, label, open_journal, open_writer, stored, tensor_rows
+from journal_kit import (
+    EVER,
+    PATIENCE,
+    PIXELS,
+    flushed,
+    label,
+    open_journal,
+    open_writer,
+    stored,
+    tensor_rows,
+    until,
+)
 
 from homeostat.errors import Conflict, JournalUnavailable
 
@@ -54,11 +64,14 @@ def test_table_that_takes_nothing_keeps_no_other_waiting(tmp_path: Path, broken:
     writer = open_writer(tmp_path, flush_within=timedelta(seconds=2))
     writer.append(tensor_rows(["a"]))
     writer.label([label("a", "7")])
+    until(lambda: writer.level().errors > 0)  # else a flush does not know why it takes so long
     with pytest.raises(JournalUnavailable, match=broken):
         writer.flush()
     other = {"predictions": "labels", "labels": "predictions"}[broken]
+    until(lambda: not list((tmp_path / "spool").rglob(f"*-{other}.arrows")))
     assert stored(tmp_path, other) == {"a": 1}
     (tmp_path / "journal/digits" / broken).unlink()
+    flushed(writer)
     writer.close()
     assert stored(tmp_path, broken) == {"a": 1}
 
@@ -72,13 +85,13 @@ def test_storage_away_is_not_felt_by_append(tmp_path: Path) -> None:
     writer.label([label("a", "7")])
     with pytest.raises(JournalUnavailable, match="wait in the spool"):
         writer.flush()
+    until(lambda: writer.level().errors > 0)
     level = writer.level()
     assert (level.received, level.stored, level.labels) == (1, 0, 1)
-    assert level.errors > 0
     assert level.spool_bytes > 0
     assert level.oldest is not None
     writer.close()
-    restarted = open_writer(tmp_path, flush_within=timedelta(seconds=10))
+    restarted = open_writer(tmp_path, flush_within=timedelta(seconds=PATIENCE))
     away.unlink()
     restarted.flush()
     assert restarted.level().stored == 1
@@ -93,8 +106,5 @@ def test_rows_are_committed_without_a_flush(tmp_path: Path) -> None:
     by_size = open_writer(tmp_path / "size", commit_bytes=1)
     for writer in (by_time, by_size):
         writer.append(tensor_rows(["a"]))
-        deadline = time.monotonic() + 30
-        while writer.level().stored < 1 and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert writer.level().stored == 1
+        until(lambda writer=writer: writer.level().stored == 1)  # type: ignore[misc]
         writer.close()

@@ -12,7 +12,17 @@ from typing import Any
 
 import pytest
 from deltalake import DeltaTable
-from journal_kit import EVER, PIXELS, at, ids_of, label, open_writer, tensor_rows
+from journal_kit import (
+    EVER,
+    PIXELS,
+    at,
+    flushed,
+    ids_of,
+    label,
+    open_writer,
+    tensor_rows,
+    until,
+)
 from object_store_kit import BUCKET, ObjectStore, environ_of, free_port, object_store
 
 from homeostat.errors import JournalUnavailable, SettingsError
@@ -174,8 +184,9 @@ def test_rows_wait_for_a_store_that_is_not_there_yet(
         writer.flush()
     with pytest.raises(JournalUnavailable, match="does not answer"):
         journal_of(url).window(*EVER, PIXELS)
-    assert writer.level().errors
+    until(lambda: writer.level().errors > 0)
     with object_store(port):
+        flushed(writer)
         writer.close()
         assert ids_of(journal_of(url).window(*EVER, PIXELS)) == names(4)
 
@@ -184,7 +195,7 @@ def test_errors_of_the_store_are_tried_again(store: ObjectStore, tmp_path: Path,
     """A store that answers 500 for a while delays rows; readers are told, and nothing is lost."""
     writer = writer_of(tmp_path, url, flush_within=timedelta(seconds=1))
     writer.append(tensor_rows(names(2, "before")))
-    writer.flush()
+    flushed(writer)
     store.behave("500")
     writer.append(tensor_rows(names(2, "meanwhile"), at(1)))
     writer.label([label("before-0000", "3")])
@@ -193,6 +204,7 @@ def test_errors_of_the_store_are_tried_again(store: ObjectStore, tmp_path: Path,
     with pytest.raises(JournalUnavailable, match="does not answer"):
         journal_of(url).window(*EVER, PIXELS)
     store.behave("fine")
+    flushed(writer)
     writer.close()
     found = journal_of(url).window(*EVER, PIXELS)
     assert ids_of(found) == names(2, "before") + names(2, "meanwhile")
@@ -207,13 +219,14 @@ def test_a_commit_whose_answer_is_lost_is_not_made_twice(
     stored in the other table between the two tries."""
     writer = writer_of(tmp_path, url, flush_within=timedelta(seconds=1))
     writer.append(tensor_rows(names(2, "before")))
-    writer.flush()
+    flushed(writer)
     store.behave(f"lost answers{lost}")
     writer.append(tensor_rows(names(2, "after"), at(1)))
     writer.label([label("before-0000", "3")])
     with contextlib.suppress(JournalUnavailable):
         writer.flush()
     store.behave("fine")
+    flushed(writer)
     writer.close()
     assert stored_ids(url, "predictions") == sorted(names(2, "before") + names(2, "after"))
     assert stored_ids(url, "labels") == ["before-0000"]
@@ -223,16 +236,17 @@ def test_a_store_that_hangs_is_given_up(
     store: ObjectStore, tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither the writer nor a reader waits for an answer that never comes; later all is there."""
-    impatient(monkeypatch)
     writer = writer_of(tmp_path, url, flush_within=timedelta(seconds=1))
     writer.append(tensor_rows(names(2, "before")))
-    writer.flush()
-    with store.hanging():
+    flushed(writer)
+    with monkeypatch.context() as for_now, store.hanging():
+        impatient(for_now)  # but not while the store is well, and slow
         writer.append(tensor_rows(names(2, "meanwhile"), at(1)))
         with pytest.raises(JournalUnavailable, match="wait in the spool"):
             writer.flush()
         with pytest.raises(JournalUnavailable, match="does not answer"):
             journal_of(url).window(*EVER, PIXELS)
+    flushed(writer)
     writer.close()
     found = journal_of(url).window(*EVER, PIXELS)
     assert ids_of(found) == names(2, "before") + names(2, "meanwhile")

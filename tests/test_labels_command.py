@@ -19,27 +19,31 @@ from homeostat.records import Task
 from homeostat.settings import Settings
 from serving.requests.labels import read_labels
 
-NOW = datetime.now(UTC)
+
+@pytest.fixture(scope="module")
+def now() -> datetime:
+    """Not when the tests were collected: that may be long ago."""
+    return datetime.now(UTC)
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def project(tmp_path_factory: pytest.TempPathFactory, now: datetime) -> Path:
     """Four days of ten rows, labelled within an hour; today's rows are not; one label is alone."""
     folder = tmp_path_factory.mktemp("ledger")
     settings = 'home = "."\n[model]\nname = "digits"\n[monitor]\nlabel_delay = "30m"\n'
     (folder / "homeostat.toml").write_text(settings)
-    clock = SteppingClock(NOW - timedelta(days=5))
+    clock = SteppingClock(now - timedelta(days=5))
     writer = open_writer(folder, clock=clock)
     for days in (4, 3, 2, 0):
-        time = NOW - timedelta(days=days, minutes=5)
+        time = now - timedelta(days=days, minutes=5)
         ids = [f"{days}-{number}" for number in range(10)]
         writer.append(tensor_rows(ids, time))
         if days:
             later = time + timedelta(hours=1)
             clock.now = later - timedelta(minutes=1)  # they arrive when they are known
             writer.label([label(each, "7", later) for each in ids[: 10 - days]])
-    clock.now = NOW - timedelta(minutes=1)
-    writer.label([label("alone", "7", NOW)])
+    clock.now = now - timedelta(minutes=1)
+    writer.label([label("alone", "7", now)])
     writer.close()
     return folder
 
@@ -65,25 +69,25 @@ def test_what_waits_is_counted(project: Path) -> None:
     assert "labels without a prediction (yet): 1" in shown
 
 
-def test_rows_in_quarantine_wait_for_nothing(project: Path) -> None:
+def test_rows_in_quarantine_wait_for_nothing(project: Path, now: datetime) -> None:
     """They are not used, whatever their labels; how late labels come, they show like others."""
     journal = Journal(str(project / "journal"), "digits", Task.CLASSIFICATION)
-    journal.quarantine(["4-0", "4-9", "0-0"], "bug", key="k", now=NOW)
+    journal.quarantine(["4-0", "4-9", "0-0"], "bug", key="k", now=now)
     try:
         found = json.loads(kit.homeostat(project, "labels", "pending", "--json").stdout)
         assert found == {"matured": 20, "pending": 9, "never": 8, "without_prediction": 1}
         ledger = json.loads(kit.homeostat(project, "labels", "ledger", "--json").stdout)
         assert (ledger["rows"], ledger["labelled"]) == (40, 21)
     finally:
-        journal.release("k", now=NOW)
+        journal.release("k", now=now)
 
 
-def test_a_log_without_labels_says_so(tmp_path: Path) -> None:
+def test_a_log_without_labels_says_so(tmp_path: Path, now: datetime) -> None:
     """Nothing to estimate from."""
     (tmp_path / "homeostat.toml").write_text('home = "."\n[model]\nname = "digits"\n')
     assert "No predictions" in kit.homeostat(tmp_path, "labels", "ledger").stdout
     writer = open_writer(tmp_path)
-    writer.append(tensor_rows(["a"], NOW))
+    writer.append(tensor_rows(["a"], now))
     writer.close()
     assert 'No label "label" came yet' in kit.homeostat(tmp_path, "labels", "ledger").stdout
 
@@ -125,21 +129,21 @@ def test_feedback_and_outcomes_reach_the_log(client: Client, settings: Settings)
     assert row["_label"] == "star"
 
 
-def test_words_for_a_regression_are_labels_of_another_name() -> None:
+def test_words_for_a_regression_are_labels_of_another_name(now: datetime) -> None:
     """What is compared with its predictions stays a number."""
     body = b'{"labels": [{"id": "a", "value": "too low", "name": "comment"}]}'
-    assert read_labels(body, Task.REGRESSION, NOW)[0].value == "too low"
+    assert read_labels(body, Task.REGRESSION, now)[0].value == "too low"
     with pytest.raises(InputError) as refused:
-        read_labels(b'{"labels": [{"id": "a", "value": "too low"}]}', Task.REGRESSION, NOW)
+        read_labels(b'{"labels": [{"id": "a", "value": "too low"}]}', Task.REGRESSION, now)
     assert refused.value.field == "value"
 
 
 @pytest.mark.parametrize("value", ["nan", "-Infinity", "1e999"])
-def test_an_outcome_that_is_no_number_is_refused(value: str) -> None:
+def test_an_outcome_that_is_no_number_is_refused(value: str, now: datetime) -> None:
     """It would count as a number among outcomes, and spoil every sum of them."""
     entry = {"id": "a", "value": value, "name": "revenue"}
     with pytest.raises(InputError, match="would be read as a number, and is none") as refused:
-        read_labels(json.dumps({"labels": [entry]}).encode(), Task.CLASSIFICATION, NOW)
+        read_labels(json.dumps({"labels": [entry]}).encode(), Task.CLASSIFICATION, now)
     assert (refused.value.row, refused.value.field) == (0, "value")
     entry["name"] = "label"  # a class may be called so
-    assert read_labels(json.dumps({"labels": [entry]}).encode(), Task.CLASSIFICATION, NOW)
+    assert read_labels(json.dumps({"labels": [entry]}).encode(), Task.CLASSIFICATION, now)

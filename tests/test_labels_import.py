@@ -214,12 +214,28 @@ def write_many(file: Path, count: int) -> None:
         rows.writelines(f"id-{number:07d},{number % 10}\n" for number in range(count))
 
 
+# The command, but that it gets no further than the third commit.
+NEVER_ENDS = """
+import time
+from homeostat.journal.importing import labels_import
+from loop.cli import main
+
+def commit(*given, version, **more):
+    if version == 3:
+        time.sleep(600)
+    return real(*given, version=version, **more)
+
+real, labels_import.commit = labels_import.commit, commit
+main()
+"""
+
+
 def test_killed_in_the_middle_it_goes_on(tmp_path: Path) -> None:
     """kill -9 after some commits; the same command again stores the rest, and every label once."""
     count = 6 * CHUNK
     (tmp_path / "homeostat.toml").write_text('home = "."\n[model]\nname = "digits"\n')
     write_many(tmp_path / "labels.csv", count)
-    command = [sys.executable, "-P", "-m", "loop", "--project", str(tmp_path)]
+    command = [sys.executable, "-P", "-c", NEVER_ENDS, "--project", str(tmp_path)]
     command += ["labels", "import", str(tmp_path / "labels.csv")]
     running = subprocess.Popen(command, env=dict(kit.environ()), stdout=subprocess.DEVNULL)
     log = tmp_path / "journal" / "digits" / "labels" / "_delta_log"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import time
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -169,6 +169,7 @@ def test_keys_change_while_the_server_runs(server: Server, settings: Settings) -
         server.wait_for(lambda says=says: says in server.log.read_text())  # type: ignore[misc]
         assert server.predict([ROW]).status_code == 401
     settings.keys_path.unlink()
-    time.sleep(1.5)  # the look that must not change anything
+    server.process.send_signal(signal.SIGHUP)  # for a look at once, which must change nothing
+    server.wait_for(lambda: "keys and certificate are read again" in server.log.read_text())
     assert server.predict([ROW]).status_code == 401
     settings.keys_path.write_text(before)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -116,8 +116,12 @@ class Slow:
             yield helper
 
     def children(self, module: str) -> list[psutil.Process]:
-        children = psutil.Process(self.server.process.pid).children(recursive=True)
-        return [each for each in children if module in each.cmdline()]
+        found = []
+        for each in psutil.Process(self.server.process.pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+                if module in each.cmdline():
+                    found.append(each)
+        return found
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from pathlib import Path
 import project_kit as kit
 import pytest
 from held_version_kit import add_held, let_it_load
+from hold_kit import hold, let_begin
 from serving_kit import MODEL, make_project
 
 from homeostat.records import Rollout
@@ -67,10 +68,15 @@ def test_a_version_is_said_to_serve_once_it_does(tmp_path: Path, port: int) -> N
         let_it_load(settings, held)
         return said(serves)
 
-    environ = kit.environ(HOMEOSTAT_SERVING_PORT="0", MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
+    environ = kit.environ(
+        HOMEOSTAT_SERVING_PORT="0",
+        MLFLOW_HTTP_REQUEST_MAX_RETRIES="0",
+        **hold(tmp_path / "hold", " loop$"),
+    )
     with kit.running(tmp_path, "up", environ) as up:
         kit.until("the start", lambda: said("Starting"))
         with socket.create_server(("127.0.0.1", port)):
+            let_begin(tmp_path / "hold")
             kit.until("the load", lambda: said(loads) and said("/predict"))
             assert not said("status page")
             assert not said(serves)
