@@ -110,7 +110,8 @@ def test_the_loop_closes(tmp_path: Path, receiver: tuple[str, Receiver]) -> None
         finally:
             production.stop()
         assert production.failures == []
-        assert {"drift.detected", "model.promoted"} <= set(got.types)
+        told = {"drift.detected", "model.promoted"}
+        kit.until("the alerts", lambda: told <= set(got.types))
         assert got.refused == 0
         _pages_answer(project)
         _a_check_by_hand_goes_beside_the_loop(project)
@@ -144,16 +145,17 @@ def _drift_is_answered(project: Path, production: Production) -> None:
 
 def _pages_answer(project: Path) -> None:
     console = kit.present(kit.address(project, "console"))
-    status = httpx.get(f"{console}/api/status").json()
-    assert status["rollout"]["epoch"] == 2
-    assert "version" in httpx.get(console).text
-    check = next(c for c in status["checks"] if c["verdict"] and c["verdict"]["report"])
-    report = httpx.get(f"{console}/reports/{check['check_id']}/report.html")
-    assert report.status_code == 200
-    assert "plotly" in report.text, "Evidently draws with it"
-    assert httpx.get(f"{console}/reports/..%2f..%2fstate.db/report.html").status_code == 404
-    metrics = httpx.get(f"{console}/metrics").text
-    assert 'homeostat_runs_total{model="cancer",outcome="promoted"} 2.0' in metrics
+    with httpx.Client(base_url=console, timeout=60) as pages:
+        status = pages.get("/api/status").json()
+        assert status["rollout"]["epoch"] == 2
+        assert "version" in pages.get("/").text
+        check = next(c for c in status["checks"] if c["verdict"] and c["verdict"]["report"])
+        report = pages.get(f"/reports/{check['check_id']}/report.html")
+        assert report.status_code == 200
+        assert "plotly" in report.text, "Evidently draws with it"
+        assert pages.get("/reports/..%2f..%2fstate.db/report.html").status_code == 404
+        promoted = 'homeostat_runs_total{model="cancer",outcome="promoted"} 2.0'
+        kit.until("both runs in the metrics", lambda: promoted in pages.get("/metrics").text)
 
 
 def _a_check_by_hand_goes_beside_the_loop(project: Path) -> None:

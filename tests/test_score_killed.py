@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -43,39 +44,62 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def killed_until_done(
+# The same command, but that it comes no further than before the record of its second part: however
+# late the kill is, it meets a run that has not ended.
+HELD = """
+import sys, threading
+from homeostat.scoring.ledger import Ledger
+from loop.cli import cli
+record, recorded = Ledger.add, []
+
+def add(ledger, done):
+    if recorded:
+        threading.Event().wait()
+    recorded.append(done)
+    record(ledger, done)
+
+Ledger.add = add
+cli(sys.argv[1:])
+"""
+KILLS = 3
+
+
+def killed_and_done(
     settings: Settings, source: Path, target: Path, *options: str, seed: int
-) -> int:
-    """Give the command again and again, killed after it has done some more; how often it was."""
-    chance, kills = random.Random(seed), 0
-    state = target.with_name(f"{target.name}.score")
-    while True:
-        process = subprocess.Popen(
-            command_of(settings, source, target, *options),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-            env=os.environ,
-        )
-        if kills < 3:
-            _wait_for_more(process, state / "done.jsonl", chance)
-        if process.poll() is None and kills < 3:
-            process.send_signal(signal.SIGKILL)  # its workers find out by themselves
-            kills += 1
-            process.wait()
-            continue
-        _, error = process.communicate(timeout=120)
-        assert process.returncode == 0, error.decode()
-        return kills
+) -> None:
+    """Give the command again and again, killed after it has done some more; then to its end."""
+    chance = random.Random(seed)
+    command = command_of(settings, source, target, *options)
+    held = [sys.executable, "-P", "-c", HELD, *command[command.index("loop") + 1 :]]
+    done = target.with_name(f"{target.name}.score") / "done.jsonl"
+    for kills in range(KILLS):
+        process = _started(held)
+        _wait_for_parts(process, done, kills + 1)
+        time.sleep(chance.random() * 0.3)
+        assert process.poll() is None
+        process.send_signal(signal.SIGKILL)  # its workers find out by themselves
+        process.wait()
+        assert done.read_bytes().count(b"\n") == kills + 1
+    process = _started(command)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 0, error.decode()
 
 
-def _wait_for_more(process: subprocess.Popen[bytes], done: Path, chance: random.Random) -> None:
-    before = done.stat().st_size if done.exists() else 0
-    deadline = time.monotonic() + 60
-    while process.poll() is None and time.monotonic() < deadline:
-        if (done.stat().st_size if done.exists() else 0) > before:
-            time.sleep(chance.random() * 0.3)
-            return
+def _started(command: Sequence[str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        env=os.environ,
+    )
+
+
+def _wait_for_parts(process: subprocess.Popen[bytes], done: Path, count: int) -> None:
+    deadline = time.monotonic() + 120
+    while not done.exists() or done.read_bytes().count(b"\n") < count:
+        assert process.poll() is None, process.communicate()[1].decode()
+        assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
@@ -84,8 +108,7 @@ def test_killed_into_parquet_and_the_log(shapes: Settings, source: Path, tmp_pat
     log, with the same answers as of a run that nobody killed."""
     assert score(shapes, source, tmp_path / "whole.parquet", "--workers", "1").status == 0
     target = tmp_path / "out.parquet"
-    kills = killed_until_done(shapes, source, target, "--log", "--workers", "1", seed=1)
-    assert kills >= 2
+    killed_and_done(shapes, source, target, "--log", "--workers", "1", seed=1)
     whole, found = pq.read_table(tmp_path / "whole.parquet"), pq.read_table(target)
     assert found.drop_columns(["prediction_id"]).equals(whole.drop_columns(["prediction_id"]))
     journal = Journal(shapes.journal_path, shapes.model.name, shapes.model.task)
@@ -104,7 +127,7 @@ def test_killed_into_a_delta_table_by_two_processes(
     """Each part is appended to the table once, whatever died when."""
     target = tmp_path / "out"
     options = ("--format", "delta", "--workers", "2", "--keep", "others")
-    killed_until_done(shapes, source, target, *options, seed=2)
+    killed_and_done(shapes, source, target, *options, seed=2)
     found = DeltaTable(target).to_pyarrow_table()
     assert found.num_rows == ROWS
     assert max(Counter(found["note"].to_pylist()).values()) == 1
@@ -128,7 +151,7 @@ def test_a_line_cut_off_in_the_record_of_parts(
 
 
 MEASURED = """
-import resource, sys
+import sys
 from loop.cli import cli
 project, *runs = sys.argv[1:]
 for source in runs:
@@ -138,9 +161,11 @@ for source in runs:
         cli(command, standalone_mode=False)
     except SystemExit as ended:
         assert ended.code == 0, source
-    print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, flush=True)
+    # not getrusage's, which begins with that of the process that started this one
+    (peak,) = (line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    print("peak", int(peak) * 1024, flush=True)
 """
-MORE_ROWS = 400_000
+MORE_ROWS = 800_000
 
 
 def test_memory_does_not_grow_with_the_input(shapes: Settings, tmp_path: Path) -> None:

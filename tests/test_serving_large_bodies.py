@@ -22,6 +22,7 @@ BYTES = 7_500_000
 SETTINGS = "[serving]\ngrpc_port = 0\nmax_queued_rows = 5000000\n"
 JSON = {"content-type": "application/json"}
 TURNS = 60  # of the event loop, in which it takes what was sent
+TRIES = 20  # a machine that is busy may hold up health, or us, for as long, but hardly each time
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 
 
@@ -79,7 +80,12 @@ def test_health_is_answered_while_a_large_body_is_read(
     server: Server, body: Callable[[], tuple[str, bytes, str]]
 ) -> None:
     """Whose last value is wrong, so that each way to read it is tried to its end."""
-    path, content, kind = body()
+    # tens of answers at least, where this machine lets us ask; on the event loop it would be one
+    assert any(answered_meanwhile(server, *body()) > 3 for _ in range(TRIES))
+
+
+def answered_meanwhile(server: Server, path: str, content: bytes, kind: str) -> int:
+    """How often health was, while a body that is there but for its last byte was read."""
     url = httpx.URL(server.url)
     large = HTTPConnection(url.host, url.port, timeout=PATIENCE)
     large.putrequest("POST", path)
@@ -95,7 +101,8 @@ def test_health_is_answered_while_a_large_body_is_read(
         meanwhile += 1
     answer = large.getresponse()
     assert answer.status in (400, 422), answer.read()
-    assert meanwhile > 3  # of tens at least; on the event loop it would have been one
+    large.close()
+    return meanwhile
 
 
 def test_why_a_large_body_is_not_json_is_told_too(server: Server) -> None:
@@ -113,16 +120,16 @@ def test_also_over_grpc(server: Server, project: Settings) -> None:
     keys.contents.bytes_contents.extend([b"k"] * (count - 1) + [b"\xff"])
     request.inputs.add(name="input", datatype="FP32", shape=[0, 4])
     address = json.loads((project.home / "serving.json").read_text())["grpc"]
+    body = request.SerializeToString()
     with grpc.insecure_channel(address) as channel:
         infer = channel.unary_unary(INFER)
 
         def send() -> None:
             with pytest.raises(grpc.RpcError) as wrong:
-                infer(request.SerializeToString(), timeout=PATIENCE)
+                infer(body, timeout=PATIENCE)
             assert wrong.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
-        # a machine that is busy may hold up health for as long, but hardly each time
-        assert any(longest_wait(server, send) < 0.75 for _ in range(4))
+        assert any(longest_wait(server, send) < 0.6 for _ in range(TRIES))
 
 
 def test_a_large_body_is_answered_as_a_small_one(server: Server, project: Settings) -> None:
