@@ -61,6 +61,46 @@ def test_rows_stand_for_as_many_after_a_file_vanished(tmp_path: Path) -> None:
     assert ids_of(pa.Table.from_batches([first, *given])) == ids_of(whole)
 
 
+def test_files_that_vanish_time_and_again_are_read_in_the_end(tmp_path: Path) -> None:
+    """As under a slow reader of a log whose tables are tidied one after the other."""
+    writer = open_writer(tmp_path)
+    folder = tmp_path / "journal/digits/predictions"
+    ids: list[str] = []
+
+    def log_one() -> None:
+        ids.append(f"r{len(ids)}")
+        writer.append(tensor_rows(ids[-1:], at(len(ids))))
+        writer.flush()
+
+    class Tidied(DeltaStore):
+        """A store whose files are replaced, three times, just after a reader looked which there
+        are."""
+
+        left = 3
+
+        def open(self, table: TableRef) -> Snapshot | None:
+            found = super().open(table)
+            if self.left and table.url == str(folder):
+                self.left -= 1
+                log_one()
+                there = DeltaTable(folder)
+                there.optimize.compact()
+                there.vacuum(0, dry_run=False, enforce_retention_duration=False)
+            return found
+
+    log_one()
+    log_one()
+    for read in (
+        lambda journal: journal.window(*EVER, PIXELS),
+        lambda journal: pa.Table.from_batches(journal.batches(*EVER, PIXELS)),
+    ):
+        store = Tidied()
+        journal = Journal(str(tmp_path / "journal"), "digits", Task.CLASSIFICATION, store=store)
+        assert ids_of(read(journal)) == ids
+        assert store.left == 0
+    writer.close()
+
+
 def test_checkpoint_that_vanished_is_looked_for_again(tmp_path: Path) -> None:
     """The log's upkeep replaces a checkpoint while a reader opens the table: it opens it again."""
     writer = open_writer(tmp_path)

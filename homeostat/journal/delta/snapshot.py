@@ -23,6 +23,7 @@ from homeostat.journal.encoding.arrays import TIME
 T = TypeVar("T")
 
 LATEST = datetime(9999, 12, 31, tzinfo=UTC)
+TRIES = 5  # of a reading under which files are deleted
 
 _UNREAD = {"deletionVectors", "columnMapping"}  # features of Delta that other engines may add
 
@@ -195,13 +196,14 @@ def open_snapshot(table: TableRef) -> Snapshot | None:
 
 
 def again(read: Callable[[], T]) -> T:
-    """A file may be deleted under who reads it, by a vacuum or by retention: once more, then, from
-    the table as it is now."""
-    try:
-        return read()
-    except JournalUnavailable as problem:
-        if not vanished(problem):
-            raise
+    """A file may be deleted under who reads it, by a vacuum, retention, or when rows are forgotten,
+    in one table after the other: once more, then, from the tables as they are now."""
+    for _ in range(TRIES - 1):
+        try:
+            return read()
+        except JournalUnavailable as problem:
+            if not vanished(problem):
+                raise
     return read()
 
 

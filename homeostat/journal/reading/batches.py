@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from homeostat.errors import JournalUnavailable
 from homeostat.journal.delta.bounds import Clause, during
 from homeostat.journal.delta.model_log import ModelLog, of_version_7, text_range
-from homeostat.journal.delta.snapshot import Piece, Snapshot, vanished
+from homeostat.journal.delta.snapshot import TRIES, Piece, Snapshot, vanished
 from homeostat.journal.encoding.sampling import shares_of
 from homeostat.journal.reading.label_join import labels_of, no_labels
 from homeostat.journal.reading.recorded import Widths
@@ -54,9 +54,9 @@ def batches(
             met.require(request.features)
             return
         except JournalUnavailable as problem:
-            if not vanished(problem) or tries:
-                raise
             tries += 1
+            if not vanished(problem) or tries == TRIES:
+                raise
             start = max(start, moment(begun.mark)) if begun else start
 
 
