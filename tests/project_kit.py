@@ -191,7 +191,7 @@ def present(found: T | None) -> T:
     return found
 
 
-def until(what: str, ask: Callable[[], T | None], seconds: float = 120) -> T:
+def until(what: str, ask: Callable[[], T | None], seconds: float = 240) -> T:
     """Wait for a truthy answer; the test's own time limit is the last word."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

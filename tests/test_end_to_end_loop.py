@@ -19,6 +19,7 @@ from alerts.verify import verify
 from homeostat.client import Client
 from homeostat.errors import AuthError, HomeostatError
 
+SLOWLY = {"HOMEOSTAT_RETRAIN_TIME_LIMIT": "4m"}  # as a training may go on a busy machine
 SECRET = "whsec_" + "aG9tZW9zdGF0LXRlc3RzLWhvbWVvc3RhdC10ZXN0cw=="
 
 
@@ -92,13 +93,13 @@ class Production(threading.Thread):
         self.client.close()
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(800)
 def test_the_loop_closes(tmp_path: Path, receiver: tuple[str, Receiver]) -> None:
     """Bootstrap, traffic, drift, alert, retraining, gate, promotion, swap, rollback."""
     url, got = receiver
     more = f'[[alerts]]\nurl = "{url}"\nsecret_env = "HOMEOSTAT_TEST_SECRET"\n'
     project = kit.make_project(tmp_path / "cancer", more=more)
-    env = kit.environ(HOMEOSTAT_TEST_SECRET=SECRET)
+    env = kit.environ(HOMEOSTAT_TEST_SECRET=SECRET, **SLOWLY)
     with kit.running(project, "up", env) as up:
         server = kit.until("the server", lambda: kit.address(project, "serving"))
         with Client(server) as client:
@@ -177,11 +178,11 @@ def _rollback(project: Path, server: str, version: str) -> None:
     assert status.control.paused
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_person_has_the_last_word_in_mode_propose(tmp_path: Path) -> None:
     """A version that passed waits; promote serves it; a spoilt one is turned away by the gate."""
     project = kit.make_project(tmp_path / "cancer", mode="propose", checks=False)
-    with kit.running(project, "loop"):
+    with kit.running(project, "loop", kit.environ(**SLOWLY)):
         kit.until(
             "a proposal", lambda: any(r.stage == "proposed" for r in kit.glance(project).runs)
         )

@@ -39,15 +39,15 @@ def project(tmp_path: Path) -> Path:
     return kit.make_project(tmp_path / "cancer")
 
 
-def fill(project: Path, *, recording: Recording | None = None) -> None:
+def fill(project: Path, *, recording: Recording | None = None, noon: datetime = YESTERDAY) -> None:
     """Ten commits of two people's rows, yesterday at noon."""
     home = project / ".homeostat"
     writer = open_writer(
-        home, model="cancer", clock=SteppingClock(YESTERDAY), recording=recording or Recording()
+        home, model="cancer", clock=SteppingClock(noon), recording=recording or Recording()
     )
     for number in range(10):
         ids = [f"secret-row-{number}", f"other-row-{number}"]
-        time = YESTERDAY + timedelta(seconds=number)
+        time = noon + timedelta(seconds=number)
         columns: Columns = {"a": [float(number), 1.0], "b": ["x", "y"]}
         writer.append(
             column_rows(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -90,10 +92,11 @@ def test_files_that_vanish_time_and_again_are_read_in_the_end(tmp_path: Path) ->
 
     log_one()
     log_one()
-    for read in (
+    ways: list[Callable[[Journal], Any]] = [
         lambda journal: journal.window(*EVER, PIXELS),
         lambda journal: pa.Table.from_batches(journal.batches(*EVER, PIXELS)),
-    ):
+    ]
+    for read in ways:
         store = Tidied()
         journal = Journal(str(tmp_path / "journal"), "digits", Task.CLASSIFICATION, store=store)
         assert ids_of(read(journal)) == ids

@@ -10,7 +10,7 @@ import numpy as np
 import project_kit as kit
 import pytest
 from journal_kit import column_rows, open_writer
-from test_journal_command import DAY, fill, run
+from test_journal_command import fill, run
 
 from homeostat.settings import load
 from loop.journal_volume import volume_line
@@ -58,9 +58,11 @@ def test_up_tells_what_the_log_will_take(project: Path) -> None:
     assert told not in volume_line(settings, datetime.now(UTC))
     sampled = replace(settings, journal=replace(settings.journal, sample=0.1))
     assert "of which 0.1 are logged" in volume_line(sampled, datetime.now(UTC))
-    fill(project)
+    # not when the tests were collected: that may be the day before
+    noon = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0) - timedelta(1)
+    fill(project, noon=noon)
     line = volume_line(settings, datetime.now(UTC))
-    assert f"for 20 rows on {DAY}" in line
+    assert f"for 20 rows on {noon:%F}" in line
     assert "in 90d" in line
     assert run(project, "volume").strip() == line
     later = volume_line(settings, datetime.now(UTC) + timedelta(days=30))

@@ -66,8 +66,8 @@ def test_predictions_by_https(settings: Settings, workers: str) -> None:
             assert client.predict([ROW]).version == "1"
         with pytest.raises(httpx.ConnectError):
             httpx.post(f"{server.url}/predict", json={"rows": [ROW]}, timeout=PATIENCE)
+        plain = server.url.replace("https", "http")
         with pytest.raises(httpx.TransportError):
-            plain = server.url.replace("https", "http")
             httpx.post(f"{plain}/predict", json={"rows": [ROW]}, timeout=PATIENCE)
         server.wait_for(lambda: flush_journal(settings))  # the loop asks its own server
         assert shown(server.url) == in_file(folder)
