@@ -57,7 +57,7 @@ def _load_pyfunc(folder):
     return Moody(folder)
 """
 RAISE, DIE, HANG, SLOW = 1001, 1002, 1003, 1004
-SECONDS = 5.0  # that it may take over a batch; a hang costs the test as much
+SECONDS = 10.0  # that it may take over a batch; a hang costs the test as much
 
 
 class Moody:
