@@ -87,6 +87,8 @@ def test_rows_that_a_dead_worker_never_read_are_asked_again(mortal: Mortal) -> N
     mortal.hold.touch()
     worker = mortal.worker()
     worker.send_signal(signal.SIGSTOP)
+    # not before: on its way to a stop it might still read what is sent to it
+    mortal.server.wait_for(lambda: worker.status() == psutil.STATUS_STOPPED)
     with ThreadPoolExecutor(2) as callers:
         patient = callers.submit(mortal.ask)
         time.sleep(0.2)  # they are on their way to it

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from serving_kit import Server, add_version, make_project, publish, running
+from serving_kit import PATIENCE, Server, add_version, make_project, publish, running
 
 from homeostat.settings import Settings
 
@@ -54,7 +54,7 @@ def test_the_usual_limit_of_open_files_is_not_the_servers(project: Settings) -> 
         for connection in held:
             connection.settimeout(30)
             assert connection.recv(12) == b"HTTP/1.1 200"
-        with httpx.Client(base_url=server.url) as http:
+        with httpx.Client(base_url=server.url, timeout=PATIENCE) as http:
             assert http.post("/predict", json={"rows": [ROW]}).status_code == 200
             metrics = http.get("/metrics").text
         assert "\nhomeostat_connections 50" in metrics

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,6 +18,7 @@ import pytest
 from serving_kit import (
     FEATURES,
     MODEL,
+    PATIENCE,
     Network,
     Server,
     add_version,
@@ -157,23 +157,33 @@ def project(tmp_path: Path) -> Settings:
 def test_sigterm_answers_what_is_open_and_keeps_it(project: Settings) -> None:
     """A request whose body is still on its way is answered, journalled, and the status is 0."""
     body = json.dumps({"rows": [ROW], "ids": ["last-one"]}).encode()
-    half_sent = threading.Event()
+    going_down = threading.Event()
 
     def slowly() -> Iterator[bytes]:
         yield body[:10]
-        half_sent.set()
-        time.sleep(1)  # the signal comes in between
+        assert going_down.wait(PATIENCE)
         yield body[10:]
 
     with running(project.project) as server:
+
+        def begun() -> bool:
+            """One request beside the one that asks."""
+            return "\nhomeostat_in_flight_requests 2.0\n" in server.http.get("/metrics").text
+
+        def listens() -> bool:
+            port = int(server.url.rsplit(":", 1)[1])
+            with socket.socket() as other:
+                return other.connect_ex(("127.0.0.1", port)) == 0
+
         answers: list[httpx.Response] = []
         caller = threading.Thread(
             target=lambda: answers.append(server.http.post("/predict", content=slowly()))
         )
         caller.start()
-        assert half_sent.wait(30)
-        time.sleep(0.2)
+        server.wait_for(begun)
         server.process.send_signal(signal.SIGTERM)
+        server.wait_for(lambda: not listens())
+        going_down.set()
         caller.join(60)
         assert server.process.wait(60) == 0
         assert answers[0].status_code == 200
@@ -295,9 +305,10 @@ def test_each_process_of_the_server_ends_so(tmp_path: Path, entry: str) -> None:
 
 def test_the_client_says_when_nobody_is_there() -> None:
     """Unavailable: the same call may work later."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    with Client(f"http://127.0.0.1:{port}") as client:
-        assert not client.ready()
-        with pytest.raises(Unavailable):
-            client.predict([ROW])
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))  # nobody else gets the port, and nobody listens
+        port = silent.getsockname()[1]
+        with Client(f"http://127.0.0.1:{port}") as client:
+            assert not client.ready()
+            with pytest.raises(Unavailable):
+                client.predict([ROW])

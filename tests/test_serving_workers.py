@@ -21,9 +21,19 @@ import httpx
 import numpy as np
 import psutil
 import pytest
+from held_version_kit import add_held, let_it_load
 from journal_kit import ids_of
 from prometheus_client.parser import text_string_to_metric_families
-from serving_kit import FEATURES, MODEL, Server, add_version, make_project, publish, running
+from serving_kit import (
+    FEATURES,
+    MODEL,
+    PATIENCE,
+    Server,
+    add_version,
+    make_project,
+    publish,
+    running,
+)
 from tritonclient.grpc import InferenceServerClient, InferInput
 
 from homeostat.journal.reader import Journal
@@ -134,33 +144,44 @@ def server(settings: Settings) -> Iterator[Server]:
 
 def test_connections_are_spread_evenly(server: Server) -> None:
     """Of connections that stay open, each worker has half."""
-    clients = [httpx.Client(base_url=server.url) for _ in range(20)]
-    try:
-        for client in clients:
-            assert client.post("/predict", json={"rows": [ROW]}).status_code == 200
+    found = []
+    for _ in range(5):  # a worker that the machine holds up just then misses some
+        found.append(_spread(server, 20))
+        if abs(found[-1][0] - found[-1][1]) <= 4:
+            return
+        server.wait_for(lambda: sum(_held(server)) <= 1)  # those are closed, and known to be
+    raise AssertionError(found)
+
+
+def _spread(server: Server, count: int) -> list[int]:
+    """How many each worker has of so many."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(count):
+            client = httpx.Client(base_url=server.url, timeout=PATIENCE)
+            assert stack.enter_context(client).post("/predict", json={"rows": [ROW]}).is_success
             time.sleep(0.02)  # who is busy at the moment misses it
-        port = int(server.url.rsplit(":", 1)[1])
-        held = [
-            sum(
-                each.laddr.port == port and each.status == psutil.CONN_ESTABLISHED
-                for each in worker.net_connections("tcp")
-            )
-            for worker in workers_of(server)
-        ]
-        assert abs(held[0] - held[1]) <= 4, held
-    finally:
-        for client in clients:
-            client.close()
+        return _held(server)
+
+
+def _held(server: Server) -> list[int]:
+    port = int(server.url.rsplit(":", 1)[1])
+    return [
+        sum(
+            each.laddr.port == port and each.status == psutil.CONN_ESTABLISHED
+            for each in worker.net_connections("tcp")
+        )
+        for worker in workers_of(server)
+    ]
 
 
 def test_any_worker_speaks_for_all(server: Server) -> None:
     """Whoever answers, /metrics has the rows of all; a flush stores what any of them logged."""
     before = counted(server, "homeostat_rows_total")
     for _ in range(10):
-        with httpx.Client(base_url=server.url) as http:
+        with httpx.Client(base_url=server.url, timeout=PATIENCE) as http:
             http.post("/predict", json={"rows": [ROW] * 3}).raise_for_status()
     for _ in range(5):
-        with httpx.Client(base_url=server.url) as http:
+        with httpx.Client(base_url=server.url, timeout=PATIENCE) as http:
             text = http.get("/metrics").text
         assert f'homeostat_rows_total{{model="{MODEL}",version="1"}} {before + 30}' in text
     stored = server.http.post(f"/models/{MODEL}/flush").json()
@@ -171,8 +192,16 @@ def test_any_worker_speaks_for_all(server: Server) -> None:
 def test_a_killed_worker_costs_only_what_it_had_open(tmp_path: Path) -> None:
     """Under a steady load: one failure at most a caller, the server is not ready until the worker
     is replaced, no counter goes back, and each answered row is in the table, once."""
-    settings = project_at(tmp_path, '[journal]\ncommit_every = "1h"\n')
-    with running(settings.project, environ=TWO) as server:
+    settings = make_project(tmp_path, '[journal]\ncommit_every = "1h"\n')
+    version = add_held(settings, 1)  # no worker is ready before it is let
+    publish(settings, version, epoch=1)
+    with running(settings.project, environ=TWO, wait=False) as server:
+
+        def is_ready() -> bool:
+            let_it_load(settings, version)  # a worker may have come to the file only just now
+            return _status(server.url) == 200
+
+        server.wait_for(is_ready)
         with Load(server.url, callers=4) as load:
             load.wait_for(100)
             rows = counted(server, "homeostat_rows_total")
@@ -180,9 +209,9 @@ def test_a_killed_worker_costs_only_what_it_had_open(tmp_path: Path) -> None:
             victim.kill()
             victim.wait(30)
             server.wait_for(lambda: _status(server.url) == 503)
-            load.wait_for(100)  # which the other one answers
+            load.wait_for(100 + 4)  # which the other one answers; four may be the victim's last
             assert counted(server, "homeostat_rows_total") >= rows
-            server.wait_for(lambda: _status(server.url) == 200)
+            server.wait_for(is_ready)
             load.wait_for(100)
         assert len(load.failed) <= 4, load.failed
         replaced = workers_of(server)
@@ -239,7 +268,8 @@ def test_a_reload_may_change_how_many_there_are(tmp_path: Path) -> None:
                 lambda turn=turn: server.log.read_text().count(".supervisor: reloaded") == turn  # type: ignore[misc]
             )
             assert len(workers_of(server)) == count
-            with httpx.Client(base_url=server.url) as http:  # the one that was kept is gone
+            # the connection that was kept is gone
+            with httpx.Client(base_url=server.url, timeout=PATIENCE) as http:
                 assert f"\nhomeostat_workers_ready {count}.0" in http.get("/metrics").text
                 assert http.get("/health/ready").status_code == 200
         assert server.stop() == 0
@@ -352,7 +382,10 @@ def test_fewer_workers_store_what_the_others_left(tmp_path: Path) -> None:
     with running(settings.project, environ=TWO) as server:
         with Load(server.url) as load:
             server.wait_for(lambda: len({path.parent for path in spool.glob("*/*.arrows")}) == 2)
+        workers = workers_of(server)
         server.process.kill()
+        server.process.wait(30)
+        psutil.wait_procs(workers, timeout=30)  # while one is left, its spool is not free
     with running(settings.project) as server:
         server.wait_for(lambda: not list(spool.glob("*-1/*.arrows")))
         assert server.stop() == 0
