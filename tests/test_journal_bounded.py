@@ -7,7 +7,9 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -226,7 +228,7 @@ def test_waiting_for_room_ends(tmp_path: Path) -> None:
 def test_backlog_in_memory_has_its_own_limit(tmp_path: Path) -> None:
     """With async and a full spool, memory takes its limit and no more; all of it is stored."""
     storage = away(tmp_path)
-    writer = bounded(tmp_path, durability="async")
+    writer = bounded(tmp_path, durability="async", flush_within=WITHIN)
     taken = fill(writer)
     while writer.level().memory_bytes < MEMORY - 1_000:  # rows went on into the spool
         taken += fill(writer, f"more-{len(taken)}")
@@ -329,7 +331,8 @@ def test_versions_that_take_turns_share_files_and_commits(tmp_path: Path) -> Non
 
 def test_rows_that_were_set_aside_take_up_room_until_somebody_moves_them(tmp_path: Path) -> None:
     """What fits no table cannot fill the disk; the message says what to do, and it helps."""
-    writer = bounded(tmp_path, flush_within=WITHIN)
+    # nothing is stored, or set aside, before it is flushed or the spool is full
+    writer = bounded(tmp_path, commit_every=timedelta(hours=1), flush_within=WITHIN)
     writer.append(column_rows(["good"], {"x": [1.0]}))
     writer.flush()
     for number in range(40):
@@ -337,10 +340,15 @@ def test_rows_that_were_set_aside_take_up_room_until_somebody_moves_them(tmp_pat
     with pytest.raises(JournalUnavailable, match="input_x"):
         writer.flush()
     assert writer.level().rejected == 40
-    fill(writer)
+    for number in range(40, 80):
+        with suppress(JournalFull):
+            writer.append(column_rows([f"bad-{number}"], {"x": ["tall"]}))
     with pytest.raises(JournalFull, match="fit no table and lie in rejected/: move them"):
-        writer.append(tensor_rows(["refused"]))
-    assert adds_up(writer)
+        writer.append(column_rows(["refused"], {"x": ["tall"]}))
+    deadline = time.monotonic() + 60
+    while not adds_up(writer):  # what is counted one after the other while rows are set aside
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
     for file in tmp_path.glob("spool/digits/server-1/rejected/*.arrows"):
         file.unlink()
     writer.append(column_rows(["after"], {"x": [1.0]}), wait=60.0)

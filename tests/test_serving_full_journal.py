@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import signal
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -57,17 +58,30 @@ def server(projects: dict[str, Settings]) -> Iterator[Server]:
 
 
 @contextmanager
-def store_away(_server: Server, project: Settings) -> Iterator[None]:
+def at_once(server: Server) -> Iterator[None]:
+    """For the server: else it may make a folder anew between two steps."""
+    server.process.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, server.process.pid, os.WSTOPPED)
+    try:
+        yield
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+
+
+@contextmanager
+def store_away(server: Server, project: Settings) -> Iterator[None]:
     """A file lies where the folder of the tables was."""
     tables = Path(project.journal_path)
     aside = tables.with_name("aside")
-    if tables.exists():
-        tables.rename(aside)
-    tables.write_text("not a folder")
+    with at_once(server):
+        if tables.exists():
+            tables.rename(aside)
+        tables.write_text("not a folder")
     yield
-    tables.unlink()
-    if aside.exists():
-        aside.rename(tables)
+    with at_once(server):
+        tables.unlink()
+        if aside.exists():
+            aside.rename(tables)
 
 
 @contextmanager
@@ -80,14 +94,16 @@ def disk_full(server: Server, _project: Settings) -> Iterator[None]:
 
 
 @contextmanager
-def spool_gone(_server: Server, project: Settings) -> Iterator[None]:
+def spool_gone(server: Server, project: Settings) -> Iterator[None]:
     """No file can be made in the spool's folder: it is no folder any more."""
     (folder,) = (project.spool_path / project.model.name).iterdir()
-    aside = folder.rename(folder.with_name("aside"))
-    folder.write_text("not a folder")
+    with at_once(server):
+        aside = folder.rename(folder.with_name("aside"))
+        folder.write_text("not a folder")
     yield
-    folder.unlink()
-    aside.rename(folder)
+    with at_once(server):
+        folder.unlink()
+        aside.rename(folder)
 
 
 Fault = Callable[[Server, Settings], AbstractContextManager[None]]
@@ -207,7 +223,10 @@ def test_answers_wait_for_room_and_come_when_it_does(
     with store_away(server, projects["patient"]):
         for thread in threads:
             thread.start()
-        server.wait_for(lambda: stands_still(server, "patient", len(threads) * len(ROWS)))
+        # a batch that has found no room holds up all that come after it
+        full = f"the journal does not take predictions: the spool {projects['patient'].spool_path}"
+        server.wait_for(lambda: full in server.log.read_text())
+        server.wait_for(lambda: queued(server, "patient") == len(threads) * len(ROWS))
         late = Caller(server, "patient")
         refused = late.predict()
         assert refused.status_code == 503
@@ -223,15 +242,6 @@ def test_answers_wait_for_room_and_come_when_it_does(
         assert mine(caller, found) == Counter(caller.answered)
         assert not caller.refused
     assert not mine(late, found)
-
-
-def stands_still(server: Server, name: str, rows: int) -> bool:
-    """So many rows are queued, and none is taken from the queue."""
-    before = counted(server, name)["received_total"]
-    if queued(server, name) != rows:
-        return False
-    time.sleep(0.2)
-    return queued(server, name) == rows and counted(server, name)["received_total"] == before
 
 
 def queued(server: Server, name: str) -> int:

@@ -54,6 +54,10 @@ def reload(server: Server, says: str) -> None:
     server.wait_for(lambda: server.log.read_text().count(says) > before)
 
 
+def told(server: Server, says: str) -> None:
+    server.wait_for(lambda: says in server.log.read_text())
+
+
 def refuse_reload(server: Server, why: str) -> None:
     """No worker is touched, and the server is as ready as before."""
     before = workers_of(server)
@@ -130,9 +134,9 @@ def test_keys_made_meanwhile_hold_until_a_restart(project: Settings) -> None:
         refuse_reload(server, '"0.0.0.0" can be reached from outside and there are no keys')
         rewrite(project, "")
         make_key(project)
-        read = "INFO homeostat.key_watch: "  # by the supervisor; workers say which one they are
-        server.wait_for(lambda: read in server.log.read_text())
-        server.wait_for(lambda: statuses(server) == {401})
+        for who in ("", "worker 0 ", "worker 1 "):  # by the supervisor, and by each of them
+            told(server, f"INFO {who}homeostat.key_watch: ")
+        assert statuses(server) == {401}
         kept = project.keys_path.read_text()
         project.keys_path.unlink()
         refuse_reload(server, "asks for one until a restart")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 import psutil
-from serving_kit import Server, add_version, make_project, publish, running
+from serving_kit import PATIENCE, Server, add_version, make_project, publish, running
 
 ROW = [1.0, 2.0, 3.0, 4.0]
 
@@ -20,10 +20,14 @@ def workers_of(server: Server) -> set[int]:
 def readiness(server: Server) -> tuple[int, str]:
     """By a connection of its own: one that is kept may be a worker's that left."""
     try:
-        answer = httpx.get(f"{server.url}/health/ready", timeout=5)
+        answer = httpx.get(f"{server.url}/health/ready", timeout=20)
     except httpx.TransportError as error:
         return 0, str(error)
     return answer.status_code, answer.text
+
+
+def predict(server: Server) -> httpx.Response:
+    return httpx.post(f"{server.url}/predict", json={"rows": [ROW]}, timeout=PATIENCE)
 
 
 def test_a_reload_that_cannot_be_is_told_and_mended_by_another(tmp_path: Path) -> None:
@@ -40,12 +44,13 @@ def test_a_reload_that_cannot_be_is_told_and_mended_by_another(tmp_path: Path) -
         file.write_text(f'{one}embedding = "encodr"\n')
         server.process.send_signal(signal.SIGHUP)
         server.wait_for(lambda: "the reload waits for worker 0" in server.log.read_text())
+        server.wait_for(lambda: "version 1: " in readiness(server)[1])  # it has tried by then
         status, why = readiness(server)
         assert status == 503
         assert "worker 0 of 2 is not ready: version 1: " in why
         assert "encodr" in why
         for _ in range(5):
-            answer = httpx.post(f"{server.url}/predict", json={"rows": [ROW]})
+            answer = predict(server)
             assert answer.status_code == 200, answer.text
         assert len(before & workers_of(server)) == 1
         file.write_text(text)
@@ -55,7 +60,7 @@ def test_a_reload_that_cannot_be_is_told_and_mended_by_another(tmp_path: Path) -
         after = workers_of(server)
         assert len(after) == 2
         assert not before & after
-        assert httpx.post(f"{server.url}/predict", json={"rows": [ROW]}).status_code == 200
+        assert predict(server).status_code == 200
         assert server.stop() == 0
 
 

@@ -11,11 +11,15 @@ from pathlib import Path
 
 import httpx
 import pytest
-from serving_kit import Server, add_version, make_project, publish, running
+from serving_kit import PATIENCE, Server, add_version, make_project, publish, running
 
 from homeostat.settings import Settings
 
 ROW = [1.0, 2.0, 3.0, 4.0]
+# by a connection of its own each
+CALLER = httpx.Client(
+    timeout=PATIENCE, limits=httpx.Limits(max_connections=None, max_keepalive_connections=0)
+)
 JOURNAL = """[journal]
 commit_every = "1h"
 block_for = "300ms"
@@ -85,8 +89,7 @@ def slow_server(
 def post(
     server: Server, pool: ThreadPoolExecutor, path: str, body: object
 ) -> Future[httpx.Response]:
-    """By a connection of its own."""
-    return pool.submit(lambda: httpx.post(f"{server.url}{path}", json=body, timeout=60))
+    return pool.submit(lambda: CALLER.post(f"{server.url}{path}", json=body))
 
 
 def labels(number: int) -> dict[str, object]:
@@ -101,10 +104,11 @@ def test_labels_that_wait_for_a_disk_are_bounded_and_hold_up_nothing_else(tmp_pa
     """Past a bound, callers are told when to come again; versions load and answers go out; and
     what was let in is stored when the disk is back."""
     with slow_server(tmp_path, "spool") as (server, project, disk), ThreadPoolExecutor(80) as pool:
+        two = add_version(project, 2, runtime="onnx")
         with disk.slow("fsync"):
             sent = [post(server, pool, "/labels", labels(number)) for number in range(80)]
             server.wait_for(lambda: sum(each.done() for each in sent) >= 80 - 64)
-            publish(project, add_version(project, 2, runtime="onnx"), epoch=2)
+            publish(project, two, epoch=2)
             server.wait_for_version(2)
             assert server.predict([ROW]).status_code == 200
         answers = [each.result() for each in sent]
