@@ -374,6 +374,28 @@ def test_what_is_still_on_its_way_is_no_fault_of_the_client() -> None:
     server.join()
 
 
+def test_what_the_server_does_not_read_is_not_late() -> None:
+    """While a client takes its answers slowly nothing of its is read: a message that it sent in
+    time is answered afterwards."""
+    server, room = Running(room=65_536), 65_536
+    with Raw(server.port, room) as raw:
+        raw.begin({frames.INITIAL_WINDOW: frames.MOST})
+        raw.sendall(frames.window_update(0, frames.MOST - frames.WINDOW))
+        with server.held():
+            raw.head(1, "/x.Y/Thousand")
+            raw.message(1, bytes(LIMIT // 1000))
+            raw.head(3)
+        raw.next(frames.DATA)
+        raw.message(3, b"in time")
+        for _ in range(25):
+            server.look(0.2)
+            raw.next(frames.DATA)
+        assert server.begun() == 1
+        assert (raw.status(), raw.status()) == ("0", "0")
+    server.stop()
+    server.join()
+
+
 def test_an_answer_that_has_no_room_harms_no_other() -> None:
     """A call whose client makes no room for its answer is given up; those beside it go on, whether
     they are taken slowly or still computed."""

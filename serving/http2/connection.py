@@ -67,6 +67,9 @@ class Connection(asyncio.Protocol):
         self._out.pause_reading()
 
     def resume_writing(self) -> None:
+        for each in self._open.values():
+            if not each.size:
+                each.began = self._loop.time()  # of its message nothing was read meanwhile
         self._out.resume_reading()
 
     def data_received(self, data: bytes) -> None:
@@ -100,7 +103,8 @@ class Connection(asyncio.Protocol):
             self._out.write(frames.reset(stream, frames.ENHANCE_YOUR_CALM))
             self._forget(stream)
         for stream, each in list(self._open.items()):
-            if not each.ended and now - each.began > call:
+            unread = self._out.pauses and not each.size  # where there is some of it, it is held
+            if not each.ended and now - each.began > call and not unread:
                 self._turn_away(stream, each, messages.too_slow(call))
         if not self._open and now - self.heard > idle:
             self.leave()

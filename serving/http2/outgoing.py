@@ -25,6 +25,7 @@ _LAST = frames.END_STREAM | frames.END_HEADERS
 class Outgoing:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.stream_window = frames.WINDOW  # of each new stream
+        self.pauses = False  # the client does not read, and is not read
         self._loop = loop
         self._transport: asyncio.Transport | None = None
         self._window = frames.WINDOW  # bytes we may still send
@@ -87,10 +88,12 @@ class Outgoing:
         return found
 
     def pause_reading(self) -> None:
+        self.pauses = True
         if self._transport is not None:
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
+        self.pauses = False
         self._most_out, self._few_at = MOST_UNSENT, self._loop.time()  # what was out has left
         if self._transport is not None:
             self._transport.resume_reading()
