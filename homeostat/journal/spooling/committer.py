@@ -65,6 +65,7 @@ class Committer:
         self._changed = threading.Condition()
         self._stopping = threading.Event()
         self._rejected: deque[tuple[Segment, str]] = deque(maxlen=REMEMBERED)
+        self._settling: Segment | None = None  # it may wait no more, and not be counted yet
         self._met: set[Kind] = set()
         # versions that may be in a table. By kind: what is stored of one says nothing of another
         self._tried: dict[Kind, set[int]] = {kind: set() for kind in KINDS}
@@ -87,7 +88,8 @@ class Committer:
         self._wake.set()
         with self._changed:
             done = self._changed.wait_for(
-                lambda: waited_for.isdisjoint(self._spool.sealed()), within.total_seconds()
+                lambda: waited_for.isdisjoint([*self._spool.sealed(), self._settling]),
+                within.total_seconds(),
             )
             rejected = [message for segment, message in self._rejected if segment in waited_for]
         if not done:
@@ -265,6 +267,7 @@ class Committer:
         self.tally.recovered += segment.waiting
 
     def _done(self, segment: Segment) -> None:
+        self._settling = segment
         if segment.damaged:
             logger.error(
                 "The journal stored what it could read of a damaged file, which is kept in %s",
@@ -274,8 +277,10 @@ class Committer:
         else:
             self._spool.discard(segment)  # what cannot be deleted comes here again
         self.tally.stored += segment.waiting
+        self._settling = None
 
     def _reject(self, segment: Segment, problem: HomeostatError) -> None:
+        self._settling = segment
         kept = self._spool.set_aside(segment)
         self.errors += 1
         self.tally.rejected += segment.waiting
@@ -283,4 +288,5 @@ class Committer:
         logger.error("The journal set rows aside: %s", message)
         with self._changed:
             self._rejected.append((segment, message))
+            self._settling = None
             self._changed.notify_all()
