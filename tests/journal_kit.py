@@ -77,8 +77,8 @@ def flushed(writer: JournalWriter) -> None:
         try:
             writer.flush()
             return
-        except JournalUnavailable:
-            if monotonic() > deadline:
+        except JournalUnavailable as problem:
+            if "wait in the spool" not in str(problem) or monotonic() > deadline:
                 raise
 
 

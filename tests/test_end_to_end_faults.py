@@ -20,7 +20,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with kit.running(folder, "up"):
         kit.until("the first version", lambda: serves(folder))
     text = (folder / "homeostat.toml").read_text()
-    text = text.replace('time_limit = "60s"', 'time_limit = "12s"')
+    text = text.replace('time_limit = "60s"', 'time_limit = "20s"')
     (folder / "homeostat.toml").write_text(text)
     with kit.running(folder, "up"):
         kit.until("it again", lambda: serves(folder))

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
 from contextlib import suppress
 from datetime import timedelta
@@ -27,6 +26,7 @@ from journal_kit import (
     open_writer,
     stored,
     tensor_rows,
+    until,
 )
 
 from homeostat.errors import JournalFull, JournalUnavailable
@@ -345,10 +345,7 @@ def test_rows_that_were_set_aside_take_up_room_until_somebody_moves_them(tmp_pat
             writer.append(column_rows([f"bad-{number}"], {"x": ["tall"]}))
     with pytest.raises(JournalFull, match="fit no table and lie in rejected/: move them"):
         writer.append(column_rows(["refused"], {"x": ["tall"]}))
-    deadline = time.monotonic() + 60
-    while not adds_up(writer):  # what is counted one after the other while rows are set aside
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: adds_up(writer))  # what is counted one after the other while rows are set aside
     for file in tmp_path.glob("spool/digits/server-1/rejected/*.arrows"):
         file.unlink()
     writer.append(column_rows(["after"], {"x": [1.0]}), wait=60.0)

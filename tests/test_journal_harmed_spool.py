@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from datetime import timedelta
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from crash_kit import child
-from journal_kit import open_writer, stored, tensor_rows
+from journal_kit import open_writer, stored, tensor_rows, until
 
 from homeostat.errors import JournalUnavailable
 from homeostat.journal.encoding import constants
@@ -149,10 +148,7 @@ def test_file_that_somebody_cut_is_set_aside_and_told(tmp_path: Path) -> None:
 def test_rows_of_another_version_keep_no_others_waiting(tmp_path: Path) -> None:
     """They are set aside: only that version knows what they mean."""
     writer = open_writer(tmp_path)
-    deadline = time.monotonic() + 60
-    while "labels" not in writer._committer._met:  # what is sealed by then, it stores unasked
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: "labels" in writer._committer._met)  # what is sealed by then, it stores unasked
     writer.append(tensor_rows(["a"]))
     writer._spool.seal()
     (file,) = (tmp_path / "spool").rglob("*.arrows")

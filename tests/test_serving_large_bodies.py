@@ -57,8 +57,8 @@ def tensor() -> tuple[str, bytes, str]:
     return f"/v2/models/{MODEL}/infer", text.removesuffix(b"}]}") + data, "application/json"
 
 
-def longest_wait(server: Server, send: Callable[[], object]) -> float:
-    """Of health, which is asked all the time, as a share of what `send` takes."""
+def longest_wait(server: Server, send: Callable[[], object]) -> tuple[float, float]:
+    """Of health, which is asked all the time, and how long `send` takes."""
     with (
         ThreadPoolExecutor(1) as thread,
         httpx.Client(base_url=server.url, timeout=PATIENCE) as http,
@@ -72,7 +72,7 @@ def longest_wait(server: Server, send: Callable[[], object]) -> float:
             time.sleep(0.005)
         whole = time.monotonic() - began
     sending.result()
-    return max(waits, default=0.0) / whole
+    return max(waits, default=0.0), whole
 
 
 @pytest.mark.parametrize("body", [predict, table, tensor])
@@ -129,7 +129,13 @@ def test_also_over_grpc(server: Server, project: Settings) -> None:
                 infer(body, timeout=PATIENCE)
             assert wrong.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
-        assert any(longest_wait(server, send) < 0.6 for _ in range(TRIES))
+        tried: list[tuple[float, float]] = []
+        for _ in range(TRIES):
+            tried.append(longest_wait(server, send))
+            # the least of each: where the sending was held up, it says nothing of the reading
+            if min(wait for wait, _ in tried) < 0.6 * min(whole for _, whole in tried):
+                return
+        raise AssertionError(tried)
 
 
 def test_a_large_body_is_answered_as_a_small_one(server: Server, project: Settings) -> None:

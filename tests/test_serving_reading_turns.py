@@ -92,7 +92,7 @@ def test_a_caller_hears_in_time_that_its_body_was_not_read(
 ) -> None:
     """While another body is read; and it is not read afterwards, which would be of no use."""
     first, late = slow(3 * LARGE), slow(LARGE)
-    usual = cost(server, partial(post, server, late))
+    usual = min(cost(server, partial(post, server, late)) for _ in range(3))
     in_time = 0
 
     def one_and_six_late() -> None:
@@ -102,6 +102,7 @@ def test_a_caller_hears_in_time_that_its_body_was_not_read(
         sent = [threads.submit(post, server, late, **hurried) for _ in range(6)]
         found = {each.result().status_code for each in sent}
         in_time += found == {504} and not reading.done()
+        assert found <= {504, 422}  # 422: it was its turn in time
         assert reading.result().status_code == 422
         assert post(server, late).status_code == 422  # behind all of them, had they stayed
 
@@ -122,13 +123,14 @@ def test_whose_body_is_large_comes_in_turn_with_its_key(
     def passed() -> int:
         """How many of the many were read while another's was waiting."""
         many = [threads.submit(post, server, slow(LARGE)) for _ in range(6)]
-        server.wait_for(lambda: in_flight(server) >= 5 or any(each.done() for each in many))
+        # with the one that asks for this
+        server.wait_for(lambda: in_flight(server) > 6 or any(each.done() for each in many))
         before = sum(each.done() for each in many)
         answer = post(server, QUICK, authorization=f"Bearer {tokens['few']}")
         done = sum(each.done() for each in many)
         assert answer.status_code == 200, answer.text
         assert {each.result().status_code for each in many} == {422}
-        return done - before if not before else len(many)
+        return len(many) if before else done
 
     # the one that was being read, and one in its turn; more if this came late; in line all of them
     assert any(passed() <= 3 for _ in range(10))

@@ -146,21 +146,24 @@ def test_connections_are_spread_evenly(server: Server) -> None:
     """Of connections that stay open, each worker has half."""
     found = []
     for _ in range(5):  # a worker that the machine holds up just then misses some
-        found.append(_spread(server, 20))
-        if abs(found[-1][0] - found[-1][1]) <= 4:
+        found.append(_farthest_apart(server, 100))
+        if found[-1] <= 5:
             return
         server.wait_for(lambda: sum(_held(server)) <= 1)  # those are closed, and known to be
     raise AssertionError(found)
 
 
-def _spread(server: Server, count: int) -> list[int]:
-    """How many each worker has of so many."""
+def _farthest_apart(server: Server, count: int) -> int:
+    """How many more one of two had, at most, while so many came: chance comes back to even."""
+    farthest = 0
     with contextlib.ExitStack() as stack:
         for _ in range(count):
             client = httpx.Client(base_url=server.url, timeout=PATIENCE)
             assert stack.enter_context(client).post("/predict", json={"rows": [ROW]}).is_success
             time.sleep(0.02)  # who is busy at the moment misses it
-        return _held(server)
+            first, second = _held(server)
+            farthest = max(farthest, abs(first - second))
+    return farthest
 
 
 def _held(server: Server) -> list[int]:

@@ -45,6 +45,7 @@ class Connection(asyncio.Protocol):
         self._idle_frames = 0
         self._leaving = False
         self._idle_since = 0.0
+        self._paused = 0.0  # when it last began not to read
         self._held = 0  # bytes of messages that are not whole yet
         self.heard = loop.time()
 
@@ -64,12 +65,13 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """A client that does not read its answers is not listened to."""
+        self._paused = self._loop.time()
         self._out.pause_reading()
 
     def resume_writing(self) -> None:
         for each in self._open.values():
             if not each.size:
-                each.began = self._loop.time()  # of its message nothing was read meanwhile
+                each.began += self._loop.time() - self._paused  # nothing was read meanwhile
         self._out.resume_reading()
 
     def data_received(self, data: bytes) -> None:
@@ -151,9 +153,7 @@ class Connection(asyncio.Protocol):
         if kind == frames.CONTINUATION:
             self._take_continuation(stream, flags, payload)
             return
-        self._idle_frames += 1
-        if self._idle_frames > MOST_IDLE_FRAMES:
-            raise BrokenConnection(frames.ENHANCE_YOUR_CALM, "too many frames between calls")
+        self._count_idle()
         if kind == frames.WINDOW_UPDATE:
             self._out.take_room(stream, frames.read_number(payload), self._open)
             self._send_waiting()
@@ -169,6 +169,11 @@ class Connection(asyncio.Protocol):
             self._close_if_done()
         elif kind == frames.PUSH_PROMISE:
             raise BrokenConnection(frames.PROTOCOL_ERROR, "clients push nothing")
+
+    def _count_idle(self) -> None:
+        self._idle_frames += 1
+        if self._idle_frames > MOST_IDLE_FRAMES:
+            raise BrokenConnection(frames.ENHANCE_YOUR_CALM, "too many frames between calls")
 
     def _take_headers(self, stream: int, flags: int, payload: bytes) -> None:
         block = frames.unpadded(flags, payload)
@@ -231,6 +236,9 @@ class Connection(asyncio.Protocol):
                 raise BrokenConnection(frames.PROTOCOL_ERROR, "data of no stream")
             return
         data = frames.unpadded(flags & ~frames.PRIORITISED, payload)
+        if not data and not flags & frames.END_STREAM:
+            self._count_idle()
+            return
         call.size += len(data)
         self._held += len(data)
         if call.size > call.limit + messages.PREFIX:

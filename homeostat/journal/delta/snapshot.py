@@ -197,7 +197,8 @@ def open_snapshot(table: TableRef) -> Snapshot | None:
 
 def again(read: Callable[[], T]) -> T:
     """A file may be deleted under who reads it, by a vacuum, retention, or when rows are forgotten,
-    in one table after the other: once more, then, from the tables as they are now."""
+    in one table after the other: once more, then, from the tables as they are now. One that is gone
+    for good is told after as many tries."""
     for _ in range(TRIES - 1):
         try:
             return read()

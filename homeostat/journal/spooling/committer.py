@@ -6,6 +6,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -267,26 +268,34 @@ class Committer:
         self.tally.recovered += segment.waiting
 
     def _done(self, segment: Segment) -> None:
-        self._settling = segment
-        if segment.damaged:
-            logger.error(
-                "The journal stored what it could read of a damaged file, which is kept in %s",
-                self._spool.set_aside(segment),
-            )
-            self.errors += 1
-        else:
-            self._spool.discard(segment)  # what cannot be deleted comes here again
-        self.tally.stored += segment.waiting
-        self._settling = None
+        with self._being_settled(segment):
+            if segment.damaged:
+                logger.error(
+                    "The journal stored what it could read of a damaged file, which is kept in %s",
+                    self._spool.set_aside(segment),
+                )
+                self.errors += 1
+            else:
+                self._spool.discard(segment)  # what cannot be deleted comes here again
+            self.tally.stored += segment.waiting
 
     def _reject(self, segment: Segment, problem: HomeostatError) -> None:
+        with self._being_settled(segment):
+            kept = self._spool.set_aside(segment)
+            self.errors += 1
+            self.tally.rejected += segment.waiting
+            message = f"rows cannot be stored and are kept in {kept}: {problem}"
+            logger.error("The journal set rows aside: %s", message)
+            with self._changed:
+                self._rejected.append((segment, message))
+
+    @contextmanager
+    def _being_settled(self, segment: Segment) -> Iterator[None]:
+        """Who waits for it does so until what became of it is counted and told."""
         self._settling = segment
-        kept = self._spool.set_aside(segment)
-        self.errors += 1
-        self.tally.rejected += segment.waiting
-        message = f"rows cannot be stored and are kept in {kept}: {problem}"
-        logger.error("The journal set rows aside: %s", message)
-        with self._changed:
-            self._rejected.append((segment, message))
-            self._settling = None
-            self._changed.notify_all()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._settling = None
+                self._changed.notify_all()
