@@ -78,13 +78,17 @@ def in_flight(server: Server) -> int:
     return int(float(found[1]))
 
 
-def cost(server: Server, work: Callable[[], object]) -> float:
-    """Seconds of the server's processor."""
-    process = psutil.Process(server.process.pid)
-    before = process.cpu_times()
-    work()
-    after = process.cpu_times()
-    return after.user + after.system - before.user - before.system
+def spent(server: Server) -> float:
+    """Seconds of its processor."""
+    times = psutil.Process(server.process.pid).cpu_times()
+    return times.user + times.system
+
+
+def answered(_rows: Rows) -> Later[Written]:
+    """What rows lead to, once they are read."""
+    answer: Later[Written] = Later()
+    answer.set_result(b"read")
+    return answer
 
 
 def test_a_caller_hears_in_time_that_its_body_was_not_read(
@@ -92,27 +96,29 @@ def test_a_caller_hears_in_time_that_its_body_was_not_read(
 ) -> None:
     """While another body is read; and it is not read afterwards, which would be of no use."""
     first, late = slow(3 * LARGE), slow(LARGE)
-    usual = min(cost(server, partial(post, server, late)) for _ in range(3))
-    in_time = 0
 
-    def one_and_six_late() -> None:
-        nonlocal in_time
+    def one() -> float:
+        before = spent(server)
+        assert post(server, late).status_code == 422
+        return spent(server) - before
+
+    usual = min(one() for _ in range(3))
+
+    def in_time_and_cheap() -> bool:
+        before = spent(server)
         reading = threads.submit(post, server, first)
         hurried = {"x-request-timeout": "0.1"}
         sent = [threads.submit(post, server, late, **hurried) for _ in range(6)]
         found = {each.result().status_code for each in sent}
-        in_time += found == {504} and not reading.done()
+        in_time = found == {504} and not reading.done()
         assert found <= {504, 422}  # 422: it was its turn in time
         assert reading.result().status_code == 422
-        assert post(server, late).status_code == 422  # behind all of them, had they stayed
+        one()  # behind all of them, had they stayed
+        # four for the first and the last one; those that are late would cost six more
+        return in_time and spent(server) - before < 7 * usual
 
-    # four for the first and the last one; those that are late would cost six more, each time.
-    # On a machine that is fast, or held up, the first may be read before they come.
-    def is_cheap() -> bool:
-        before = in_time
-        return cost(server, one_and_six_late) < 7 * usual and in_time > before
-
-    assert any(is_cheap() for _ in range(10))
+    # on a machine that is fast, or held up, the first may be read before they come
+    assert any(in_time_and_cheap() for _ in range(10))
 
 
 def test_whose_body_is_large_comes_in_turn_with_its_key(
@@ -147,15 +153,10 @@ def test_callers_take_turns() -> None:
         went.append(name)
         return Rows(1)
 
-    def then(_rows: Rows) -> Later[Written]:
-        answer: Later[Written] = Later()
-        answer.set_result(b"read")
-        return answer
-
     async def ask() -> None:
         aside = Aside("images", 10)
         callers = ["many"] * 6 + ["few"] * 2
-        answers = [aside.later(partial(read, each), then, Asked(each)) for each in callers]
+        answers = [aside.later(partial(read, each), answered, Asked(each)) for each in callers]
         free.set()
         assert [await each for each in answers] == [b"read"] * 8
 
@@ -171,21 +172,16 @@ def test_who_has_a_key_has_a_share_of_what_others_have_filled() -> None:
         assert free.wait(PATIENCE)
         return Rows(1)
 
-    def then(_rows: Rows) -> Later[Written]:
-        answer: Later[Written] = Later()
-        answer.set_result(b"read")
-        return answer
-
     async def fill() -> None:
         aside, many, few = Aside("images", 4), Asked("many"), Asked("few")
-        answers = [aside.later(read, then, many) for _ in range(4)]
-        answers += [aside.later(read, then, few) for _ in range(2)]
+        answers = [aside.later(read, answered, many) for _ in range(4)]
+        answers += [aside.later(read, answered, few) for _ in range(2)]
         for asked in (many, few, None):
             with pytest.raises(Overloaded, match="6 images wait"):
-                aside.later(read, then, asked)
+                aside.later(read, answered, asked)
         free.set()
         assert [await each for each in answers] == [b"read"] * 6
-        assert await aside.later(read, then) == b"read"
+        assert await aside.later(read, answered) == b"read"
 
     asyncio.run(fill())
 
@@ -214,11 +210,9 @@ def test_what_is_overdue_goes_no_further() -> None:
         return reading
 
     def then(name: str) -> Callable[[Rows], Later[Written]]:
-        def submit(_rows: Rows) -> Later[Written]:
+        def submit(rows: Rows) -> Later[Written]:
             went.append(f"{name} submitted")
-            answer: Later[Written] = Later()
-            answer.set_result(b"read")
-            return answer
+            return answered(rows)
 
         return submit
 
